@@ -1,0 +1,188 @@
+#include "core/parameter.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "core/error.h"
+#include "core/json.h"
+
+namespace whittle::inline WHITTLE_PRECISION {
+
+namespace {
+
+constexpr const char* kSpecsKey = "whittle.transforms";
+
+// "conv1.weight/fake_quant.scale", or "conv1.weight/mask" for an unnamed state.
+std::string key_of(const std::string& parameter, const Transform& transform, std::string_view state) {
+  std::string key = parameter + "/" + std::string(transform.kind());
+  return state.empty() ? key : key + "." + std::string(state);
+}
+
+template <class F>
+void for_each_transform(const TransformChain& chain, F f) {
+  for (int stage = 0; stage < kStages; ++stage) {
+    if (Transform* transform = chain.at(static_cast<Stage>(stage)); transform != nullptr) {
+      f(*transform);
+    }
+  }
+}
+
+}  // namespace
+
+std::string_view stage_name(Stage stage) {
+  switch (stage) {
+    case Stage::kMask:
+      return "mask";
+    case Stage::kFold:
+      return "fold";
+    case Stage::kFakeQuant:
+      return "fake-quant";
+  }
+  return "?";
+}
+
+void TransformChain::attach(std::shared_ptr<Transform> transform) {
+  require(transform != nullptr, "attach", "the transform is null");
+  auto& slot = slots_[static_cast<size_t>(transform->stage())];
+  require(slot == nullptr, "attach", "cannot attach '", transform->kind(), "': the ", stage_name(transform->stage()),
+          " stage is taken by '", slot == nullptr ? "" : slot->kind(), "'");
+  slot = std::move(transform);
+}
+
+std::shared_ptr<Transform> TransformChain::detach(Stage stage) {
+  return std::exchange(slots_[static_cast<size_t>(stage)], nullptr);
+}
+
+bool TransformChain::empty() const {
+  return std::ranges::all_of(slots_, [](const auto& slot) { return slot == nullptr; });
+}
+
+Variable TransformChain::operator()(Variable x) const {
+  for_each_transform(*this, [&x](Transform& transform) { x = transform.apply(x); });
+  return x;
+}
+
+void TransformChain::train(bool on) const {
+  for_each_transform(*this, [on](Transform& transform) { transform.train(on); });
+}
+
+std::vector<NamedParameter> with_transform_parameters(std::span<const NamedParameter> parameters) {
+  std::vector<NamedParameter> all;
+  for (const NamedParameter& named : parameters) {
+    all.push_back(named);
+    for_each_transform(named.parameter->chain, [&](Transform& transform) {
+      transform.visit_parameters([&](std::string_view name, Parameter& parameter) {
+        all.push_back({key_of(named.name, transform, name), &parameter});
+      });
+    });
+  }
+  return all;
+}
+
+void TransformKinds::add(std::string kind, Factory factory) {
+  const bool added = factories_.emplace(kind, std::move(factory)).second;
+  require(added, "transform_kinds", "kind '", kind, "' is already known");
+}
+
+std::shared_ptr<Transform> TransformKinds::make(std::string_view kind, const Json& spec, const Shape& shape) const {
+  const auto found = factories_.find(kind);
+  require(found != factories_.end(), "transform_kinds", "kind '", kind, "' is not known to this program");
+  return found->second(spec, shape);
+}
+
+void store_parameters(Checkpoint& checkpoint, std::span<const NamedParameter> parameters) {
+  Json specs = Json::object();
+  for (const NamedParameter& named : parameters) {
+    checkpoint.tensors[named.name] = StoredTensor::from(named.parameter->raw.value());
+    for_each_transform(named.parameter->chain, [&](Transform& transform) {
+      specs[named.name].push_back({{"kind", transform.kind()}, {"spec", transform.spec()}});
+      transform.visit_state([&](std::string_view name, Tensor& state) {
+        if (state.defined()) {
+          checkpoint.tensors[key_of(named.name, transform, name)] = StoredTensor::from(state);
+        }
+      });
+      transform.visit_parameters([&](std::string_view name, Parameter& parameter) {
+        checkpoint.tensors[key_of(named.name, transform, name)] = StoredTensor::from(parameter.raw.value());
+      });
+    });
+  }
+  checkpoint.metadata[kSpecsKey] = specs.dump();
+}
+
+namespace {
+
+// The chain that a list of specs describes, with its states and parameters
+// loaded. Nothing outside the new chain is touched.
+TransformChain rebuilt_chain(const Checkpoint& checkpoint, const std::string& name, const Shape& shape,
+                             const Json& specs, const TransformKinds& kinds) {
+  TransformChain chain;
+  require(specs.is_array(), "restore_parameters", "the transforms of '", name, "' are not a list");
+  for (const Json& entry : specs) {
+    require(entry.is_object() && entry.contains("kind") && entry["kind"].is_string() && entry.contains("spec"),
+            "restore_parameters", "a transform of '", name, "' lacks its kind or spec");
+    std::shared_ptr<Transform> transform;
+    try {
+      transform = kinds.make(entry["kind"].get<std::string>(), entry["spec"], shape);
+    } catch (const Json::exception& e) {
+      fail("restore_parameters", "the spec of '", name, "' does not fit its kind: ", e.what());
+    }
+    transform->visit_state([&](std::string_view state_name, Tensor& state) {
+      const std::string key = key_of(name, *transform, state_name);
+      if (!checkpoint.tensors.contains(key)) {
+        require(!state.defined(), "restore_parameters", "the checkpoint has no tensor '", key, "'");
+        return;
+      }
+      Tensor loaded = checkpoint.at(key).to_tensor();
+      require(!state.defined() || state.shape() == loaded.shape(), "restore_parameters", "'", key, "' has shape ",
+              loaded.shape(), ", expected ", state.shape());
+      state = std::move(loaded);
+    });
+    transform->visit_parameters([&](std::string_view parameter_name, Parameter& parameter) {
+      const std::string key = key_of(name, *transform, parameter_name);
+      const Tensor loaded = checkpoint.at(key).to_tensor();
+      require(parameter.shape() == loaded.shape(), "restore_parameters", "'", key, "' has shape ", loaded.shape(),
+              ", expected ", parameter.shape());
+      parameter.raw.assign(loaded);
+    });
+    chain.attach(std::move(transform));
+  }
+  return chain;
+}
+
+Json parsed_specs(const Checkpoint& checkpoint) {
+  const auto text = checkpoint.metadata.find(kSpecsKey);
+  if (text == checkpoint.metadata.end()) {
+    return Json::object();  // a foreign file: plain weights
+  }
+  Json specs = Json::parse(text->second, nullptr, /*allow_exceptions=*/false);
+  require(specs.is_object(), "restore_parameters", "the metadata '", kSpecsKey, "' is not a JSON object");
+  return specs;
+}
+
+}  // namespace
+
+void restore_parameters(const Checkpoint& checkpoint, std::span<const NamedParameter> parameters,
+                        const TransformKinds& kinds) {
+  struct Restored {
+    Tensor raw;
+    TransformChain chain;
+  };
+  const Json specs = parsed_specs(checkpoint);
+  std::vector<Restored> restored;
+  for (const NamedParameter& named : parameters) {
+    const Shape& shape = named.parameter->shape();
+    Tensor raw = checkpoint.at(named.name).to_tensor();
+    require(raw.shape() == shape, "restore_parameters", "'", named.name, "' has shape ", raw.shape(),
+            " in the checkpoint and ", shape, " in the model");
+    TransformChain chain = specs.contains(named.name)
+                               ? rebuilt_chain(checkpoint, named.name, shape, specs[named.name], kinds)
+                               : TransformChain();
+    restored.push_back({std::move(raw), std::move(chain)});
+  }
+  for (size_t i = 0; i < restored.size(); ++i) {
+    parameters[i].parameter->raw.assign(restored[i].raw);
+    parameters[i].parameter->chain = std::move(restored[i].chain);
+  }
+}
+
+}  // namespace whittle::inline WHITTLE_PRECISION

@@ -1,0 +1,126 @@
+// The one integer arithmetic: quantize, dequantize, requantize.
+//
+// Fake-quantization, export, the runtime, the tests and emitted C code all call
+// these functions or are checked against them, so simulation and deployment
+// cannot drift apart. Freestanding: no library, no float environment, no state.
+// Compile with -ffp-contract=off; a fused multiply-add would break ties
+// differently.
+//
+// requantize() is defined in binary32. requantize_integer() is its twin for
+// machines without an FPU and gives the same result for every accumulator
+// (tests/kernels/test_arithmetic.cpp compares them).
+#pragma once
+
+#include <stdint.h>
+
+namespace whittle {
+
+// Which real numbers the codes of a tensor stand for: real = scale (code - zero_point).
+struct Grid {
+  float scale;
+  int32_t zero_point;
+  int32_t qmin;
+  int32_t qmax;
+};
+
+namespace arithmetic {
+
+// x limited to [low, high]; NaN becomes low.
+constexpr float clamp(float x, float low, float high) { return !(x > low) ? low : x < high ? x : high; }
+
+// The integer nearest to x, ties to even, for |x| <= 2^22: adding 1.5 * 2^23
+// leaves no bits for a fraction, and the addition itself rounds that way.
+constexpr int32_t round_half_even(float x) {
+  constexpr float kMagic = 12582912.0f;
+  return static_cast<int32_t>((x + kMagic) - kMagic);
+}
+
+// clamp(rne(x / scale) + zero_point, qmin, qmax). A true division; the
+// zero-point is added after rounding. Clamping first is the same, because the
+// limits are integers, and keeps the rounding in its range. NaN gives qmin.
+constexpr int32_t quantize(float x, const Grid& grid) {
+  const float low = static_cast<float>(grid.qmin - grid.zero_point);
+  const float high = static_cast<float>(grid.qmax - grid.zero_point);
+  return round_half_even(clamp(x / grid.scale, low, high)) + grid.zero_point;
+}
+
+constexpr float dequantize(int32_t code, const Grid& grid) {
+  return grid.scale * static_cast<float>(code - grid.zero_point);
+}
+
+// The multiplier of a product of two grids on its way to a third, in this order
+// of rounding: fl(fl(sx sw) / sy).
+constexpr float multiplier(float sx, float sw, float sy) { return (sx * sw) / sy; }
+
+// rne(clamp(fl(acc) m, qmin - zero_point, qmax - zero_point)) + zero_point.
+constexpr int32_t requantize(int64_t acc, float m, int32_t zero_point, int32_t qmin, int32_t qmax) {
+  const float scaled = static_cast<float>(acc) * m;
+  return round_half_even(clamp(scaled, static_cast<float>(qmin - zero_point), static_cast<float>(qmax - zero_point))) +
+         zero_point;
+}
+
+namespace detail {
+
+// value / 2^shift, rounded half to even; shift in [0, 63].
+constexpr uint64_t shift_right_half_even(uint64_t value, int shift) {
+  if (shift == 0) {
+    return value;
+  }
+  const uint64_t kept = value >> shift;
+  const uint64_t rest = value & ((uint64_t{1} << shift) - 1);
+  const uint64_t half = uint64_t{1} << (shift - 1);
+  return kept + ((rest > half || (rest == half && (kept & 1) != 0)) ? 1 : 0);
+}
+
+constexpr int bits_of(uint64_t value) {
+  int bits = 0;
+  for (; value != 0; value >>= 1) {
+    ++bits;
+  }
+  return bits;
+}
+
+// value 2^exponent rounded to 24 significant bits, as binary32 would.
+struct Scaled {
+  uint64_t value;
+  int exponent;
+};
+constexpr Scaled to_binary32(Scaled x) {
+  const int excess = bits_of(x.value) - 24;
+  return excess <= 0 ? x : Scaled{shift_right_half_even(x.value, excess), x.exponent + excess};
+}
+
+}  // namespace detail
+
+// requantize() with integers alone. `multiplier_bits` are the bits of a normal,
+// positive binary32. Results too small for a normal binary32 round to 0 either
+// way, and results beyond 2^22 are clamped either way, so the exponent range of
+// binary32 does not matter.
+constexpr int32_t requantize_integer(int64_t acc, uint32_t multiplier_bits, int32_t zero_point, int32_t qmin,
+                                     int32_t qmax) {
+  const bool negative = acc < 0;
+  const uint64_t magnitude = negative ? ~static_cast<uint64_t>(acc) + 1 : static_cast<uint64_t>(acc);
+  const uint64_t mantissa = (multiplier_bits & 0x7fffff) | 0x800000;
+  const int exponent = static_cast<int>(multiplier_bits >> 23) - 127 - 23;
+
+  const detail::Scaled rounded = detail::to_binary32({magnitude, 0});
+  const detail::Scaled product =
+      detail::to_binary32({rounded.value * mantissa, rounded.exponent + exponent});  // 24 x 24 bits fit
+
+  constexpr uint64_t kHuge = uint64_t{1} << 30;  // beyond every code
+  uint64_t integer = 0;
+  if (product.exponent >= 0) {
+    integer = product.value != 0 && (product.exponent > 7 || (product.value << product.exponent) > kHuge)
+                  ? kHuge
+                  : product.value << product.exponent;
+  } else if (product.exponent > -48) {
+    integer = detail::shift_right_half_even(product.value, -product.exponent);
+  }
+  const int64_t centred = negative ? -static_cast<int64_t>(integer) : static_cast<int64_t>(integer);
+  const int64_t code = centred + zero_point;
+  return static_cast<int32_t>(code < qmin ? qmin : code > qmax ? qmax : code);
+}
+
+}  // namespace arithmetic
+
+}  // namespace whittle

@@ -1,0 +1,24 @@
+// The main function of every test program: doctest's, and the seed.
+
+#define DOCTEST_CONFIG_IMPLEMENT
+#include <doctest/doctest.h>
+
+#include <cstdio>
+#include <exception>
+
+#include "core/pool.h"
+#include "tests/support/seed.h"
+
+int main(int argc, char** argv) {
+  try {
+    std::printf("WHITTLE_TEST_SEED=%llu\n", static_cast<unsigned long long>(whittle::test_seed()));
+  } catch (const std::exception& error) {
+    std::fprintf(stderr, "%s\n", error.what());
+    return 1;
+  }
+  const int result = doctest::Context(argc, argv).run();
+  // What the pool keeps for reuse is poisoned, and the leak sanitizer does not look
+  // for pointers there: to it, kept blocks are lost ones. What is left now is lost.
+  whittle::pool_trim();
+  return result;
+}
