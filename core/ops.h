@@ -97,6 +97,7 @@ struct ConvGeometry {
 
 // The spatial extent of a convolution's or pool's output:
 // floor((in + before + after - (dilation (kernel - 1) + 1)) / stride) + 1.
+// Throws where no window fits. Strides, dilations and paddings are at most 2^31.
 int64_t window_positions(int64_t in, int64_t before, int64_t after, int64_t kernel, int64_t stride, int64_t dilation);
 
 // x [N,H,W,I], filter [O,KH,KW,I/groups], bias [O] or undefined -> [N,OH,OW,O].
@@ -114,8 +115,8 @@ struct PoolGeometry {
   Padding padding{};   // smaller than the kernel on each side
 };
 
-// x [N,H,W,C] -> [N,OH,OW,C]. Padding never wins. The gradient goes to the first
-// largest element of a window in row order.
+// x [N,H,W,C] -> [N,OH,OW,C]. Padding never wins, a NaN always does. The gradient
+// goes to the first largest element of a window in row order.
 Variable max_pool(const Variable& x, const PoolGeometry& geometry = {});
 // Mean over the part of the window that lies inside x; g is spread evenly over it.
 Variable avg_pool(const Variable& x, const PoolGeometry& geometry = {});
@@ -138,7 +139,8 @@ struct BatchNormResult {
 BatchNormResult batch_norm_train(const Variable& x, const Variable& gamma, const Variable& beta,
                                  real epsilon = real(1e-5), Act act = Act::kNone);
 
-// Evaluation: the same with given mean and variance [C], which are constants.
+// Evaluation: the same with given mean and variance [C], which are constants;
+// no variance may be negative or NaN.
 Variable batch_norm_eval(const Variable& x, const Variable& gamma, const Variable& beta, const Tensor& mean,
                          const Tensor& variance, real epsilon = real(1e-5), Act act = Act::kNone);
 

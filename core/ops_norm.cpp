@@ -33,7 +33,7 @@ struct Clamp {
     const real raised = t <= low ? low : t;
     return raised >= high ? high : raised;
   }
-  real gradient(real g, real t) const { return (t <= low) | (t >= high) ? real(0) : g; }
+  real gradient(real g, real t) const { return ((t <= low) | (t >= high)) ? real(0) : g; }
 };
 
 // A matrix [rows, channels] in tiles of rows: a few thousand numbers, which stay in cache for a second look.

@@ -142,6 +142,8 @@ TEST_SUITE("activation") {
       const double want = 1 / (1 + std::exp(-static_cast<double>(x.value().data()[i])));
       CHECK(close(sigmoid(x).value().data()[i], want, want));
     }
+    // Further down e^-x overflows, and 1 / (1 + e^-x) would be 0.
+    CHECK(sigmoid(Tensor::scalar(-std::log(std::numeric_limits<real>::max()) - 3)).value().item() > 0);
   }
 
   TEST_CASE("softmax and log_softmax equal sums over rows, forward and backward") {

@@ -167,6 +167,8 @@ TEST_SUITE("arith") {
         CHECK(static_cast<double>(leaf_b.grad().at({i})) == doctest::Approx(op.by_b(x, y)));
       }
       CHECK(!op.op(a, b).requires_grad());
+      CHECK(!op.op(leaf_a, b).node()->backward(Tensor::full({2}, 1))[1].defined());  // not even computed
+      CHECK(!op.op(a, leaf_b).node()->backward(Tensor::full({2}, 1))[0].defined());
     }
   }
 

@@ -201,6 +201,7 @@ TEST_SUITE("loss") {
       const Variable alone = Variable::leaf(p);
       backward(2 * c.op(alone, t));
       CHECK(alone.grad().data()[2] == 2 * c.gradient.data()[2]);
+      CHECK(!c.op(alone, t).node()->backward(Tensor::scalar(1))[1].defined());
     }
   }
 

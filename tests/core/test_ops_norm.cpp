@@ -225,6 +225,19 @@ TEST_SUITE("norm") {
     }
   }
 
+  TEST_CASE("batch_norm: at its kinks an activation inside has derivative 0") {
+    const Tensor zero = Tensor::zeros({1});
+    const Tensor one = Tensor::full({1}, 1);
+    const auto gradient = [&](Act act) {  // with variance + epsilon = 1 the argument of the activation is x
+      const Variable x = Variable::leaf(Tensor::of({5, 1}, {-1, 0, 3, 6, 7}));
+      backward(sum(batch_norm_eval(x, one, zero, zero, Tensor::full({1}, real(0.75)), real(0.25), act)));
+      return x.grad();
+    };
+    CHECK(same_bits(gradient(Act::kNone), Tensor::of({5, 1}, {1, 1, 1, 1, 1})));
+    CHECK(same_bits(gradient(Act::kRelu), Tensor::of({5, 1}, {0, 0, 1, 1, 1})));
+    CHECK(same_bits(gradient(Act::kRelu6), Tensor::of({5, 1}, {0, 0, 1, 0, 0})));
+  }
+
   TEST_CASE("batch_norm: a NaN spoils its own channel and no other") {
     for (const Act act : kActs) {
       Tensor x = Tensor::uniform({100, 3}, {.seed = 1}, -1, 1);

@@ -185,6 +185,13 @@ TEST_SUITE("shape") {
     CHECK(same_bits(x.grad(), Tensor::of({2}, {31, 42})));
   }
 
+  TEST_CASE("a constant part of a concat gets no gradient") {
+    const Variable y = concat({Tensor::zeros({2}), Variable::leaf(Tensor::zeros({1}))}, 0);
+    const Gradients grads = y.node()->backward(Tensor::of({3}, {1, 2, 3}));
+    CHECK(!grads[0].defined());
+    CHECK(same_bits(grads[1], Tensor::of({1}, {3})));
+  }
+
   TEST_CASE("pad moves element by element") {
     CAPTURE(test_seed());
     Rng rng(test_seed());
