@@ -1,0 +1,82 @@
+# whittle_library(): how a folder of the framework becomes a library.
+#
+#   whittle_library(layers
+#     HEADERS module.h conv.h ...      installed as <prefix>/include/whittle/layers/...
+#     REAL module.cpp conv.cpp ...     sources that depend on `real` (core/real.h)
+#     NEUTRAL names.cpp ...            sources that do not
+#     LINKS core                       folders it builds on
+#     WRAPS OpenBLAS::OpenBLAS)        libraries of others, hidden behind a wrapper file
+#
+# makes the static library whittle_layers, known as whittle::layers here and to
+# those who find_package(whittle). A folder with headers alone becomes an interface
+# library.
+#
+# When tests are on, the REAL sources are compiled a second time with
+# WHITTLE_DOUBLE into whittle_layers_double, the twin in which gradients are
+# checked. Its symbols live in the inline namespace f64 and the first library's in
+# f32, so a test links both; NEUTRAL code exists once and is shared.
+
+# What every translation unit of ours is compiled with.
+function(whittle_compile_options target)
+  set_target_properties(${target} PROPERTIES CXX_EXTENSIONS OFF)  # the standard, not GNU's
+  target_compile_options(${target} PRIVATE
+    -Wall -Wextra -Wconversion -Wshadow
+    # GCC 12 sees overlapping copies in "literal" + std::string (its bug 105651).
+    $<$<CXX_COMPILER_ID:GNU>:-Wno-restrict>
+    $<$<BOOL:${WHITTLE_WERROR}>:-Werror>)
+endfunction()
+
+# PUBLIC requirements: users compile our headers, and arithmetic in them must round
+# as it does in our objects. A fused multiply-add rounds once where the definition
+# rounds twice, so contraction is off on both sides.
+function(whittle_requirements target scope)
+  target_compile_features(${target} ${scope} cxx_std_20)
+  target_compile_options(${target} ${scope} $<$<COMPILE_LANGUAGE:CXX>:-ffp-contract=off>)
+endfunction()
+
+function(whittle_library folder)
+  cmake_parse_arguments(PARSE_ARGV 1 arg "" "" "HEADERS;REAL;NEUTRAL;LINKS;WRAPS")
+  set(library whittle_${folder})
+  set(twin ${library}_double)
+
+  set(scope PUBLIC)
+  if(NOT arg_REAL AND NOT arg_NEUTRAL)
+    set(scope INTERFACE)
+  endif()
+  if(scope STREQUAL INTERFACE)
+    add_library(${library} INTERFACE)
+  else()
+    add_library(${library} STATIC ${arg_NEUTRAL} ${arg_REAL})
+    whittle_compile_options(${library})
+  endif()
+  add_library(whittle::${folder} ALIAS ${library})
+  set_target_properties(${library} PROPERTIES
+    EXPORT_NAME ${folder}
+    VERIFY_INTERFACE_HEADER_SETS ${PROJECT_IS_TOP_LEVEL})
+  whittle_requirements(${library} ${scope})
+
+  # The include root is the repository, or <prefix>/include/whittle once installed.
+  target_sources(${library} ${scope} FILE_SET HEADERS BASE_DIRS ${PROJECT_SOURCE_DIR} FILES ${arg_HEADERS})
+  set_property(GLOBAL APPEND PROPERTY whittle_headers ${arg_HEADERS})  # are there any?
+  list(TRANSFORM arg_LINKS PREPEND whittle_ OUTPUT_VARIABLE links)
+  target_link_libraries(${library} ${scope} ${links})
+  if(arg_WRAPS)
+    target_link_libraries(${library} PRIVATE ${arg_WRAPS})
+  endif()
+  install(TARGETS ${library} EXPORT whittleTargets
+    ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR}
+    FILE_SET HEADERS DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}/whittle)
+
+  if(WHITTLE_TESTS AND arg_REAL)
+    add_library(${twin} STATIC ${arg_REAL})
+    target_compile_definitions(${twin} PRIVATE WHITTLE_DOUBLE)  # a test chooses its precision per source file
+    whittle_compile_options(${twin})
+    foreach(link IN LISTS links)
+      if(TARGET ${link}_double)
+        target_link_libraries(${twin} PUBLIC ${link}_double)
+      endif()
+    endforeach()
+    target_link_libraries(${twin} PUBLIC ${library} PRIVATE ${arg_WRAPS})
+    set_property(GLOBAL APPEND PROPERTY whittle_twinned ${library})  # for tests/architecture
+  endif()
+endfunction()
