@@ -1,0 +1,81 @@
+#include "layers/batch_norm.h"
+
+#include <algorithm>
+
+#include "core/error.h"
+
+namespace whittle::inline WHITTLE_PRECISION {
+
+namespace {
+
+// running + momentum (batch - running), as a new tensor: the old one may be on the tape of an evaluation.
+Tensor moved(const Tensor& running, const Tensor& batch, double momentum, double correction) {
+  Tensor result = Tensor::empty(running.shape());
+  const auto weight = static_cast<real>(momentum);
+  const auto factor = static_cast<real>(correction);
+  std::ranges::transform(running.values(), batch.values(), result.mutable_data(),
+                         [=](real old, real now) { return old + weight * (factor * now - old); });
+  return result;
+}
+
+}  // namespace
+
+Norm::Norm(int64_t channels, const NormOptions& norm_options) : options(norm_options) {
+  require(channels >= 1, "batch_norm", "channels must be at least 1, got ", channels);
+  require(options.epsilon > 0, "batch_norm", "epsilon ", options.epsilon, " is not positive");
+  require(options.momentum >= 0 && options.momentum <= 1, "batch_norm", "momentum ", options.momentum,
+          " is outside [0, 1]");
+  gamma = Parameter(Tensor::full({channels}, 1));
+  beta = Parameter(Tensor::zeros({channels}));
+  running_mean = Tensor::zeros({channels});
+  running_variance = Tensor::full({channels}, 1);
+}
+
+void Norm::reset() {
+  gamma.raw.assign(Tensor::full(gamma.shape(), 1));
+  beta.raw.assign(Tensor::zeros(beta.shape()));
+  running_mean = Tensor::zeros(gamma.shape());
+  running_variance = Tensor::full(gamma.shape(), 1);
+}
+
+Variable Norm::apply(const Variable& x, Act act, bool training) {
+  const auto epsilon = static_cast<real>(options.epsilon);
+  if (!training) {
+    return batch_norm_eval(x, gamma.value(), beta.value(), running_mean, running_variance, epsilon, act);
+  }
+  const BatchNormResult normed = batch_norm_train(x, gamma.value(), beta.value(), epsilon, act);
+  const auto count = static_cast<double>(x.shape().elements() / x.shape()[-1]);
+  running_mean = moved(running_mean, normed.mean, options.momentum, 1);
+  running_variance = moved(running_variance, normed.variance, options.momentum, count / (count - 1));
+  return normed.y;
+}
+
+BatchNorm::BatchNorm(const Options& options)
+    : norm(options.channels, {.epsilon = options.epsilon, .momentum = options.momentum}), options_(options) {
+  add_parameter("gamma", norm.gamma);
+  add_parameter("beta", norm.beta);
+  add_state("running_mean", norm.running_mean);
+  add_state("running_variance", norm.running_variance);
+}
+
+std::string BatchNorm::details() const { return std::string(act_name(options_.act)); }
+
+void BatchNorm::reset(RngKey /*key*/) { norm.reset(); }
+
+Variable BatchNorm::forward(std::span<const Variable> inputs) {
+  return norm.apply(inputs[0], options_.act, training());
+}
+
+std::string_view act_name(Act act) {
+  switch (act) {
+    case Act::kNone:
+      return "";
+    case Act::kRelu:
+      return "relu";
+    case Act::kRelu6:
+      return "relu6";
+  }
+  return "?";
+}
+
+}  // namespace whittle::inline WHITTLE_PRECISION

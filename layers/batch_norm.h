@@ -1,0 +1,62 @@
+// Batch normalisation over the last axis: inside a convolution or linear layer as
+// `Norm`, or standing alone as the leaf `BatchNorm`.
+//
+// In training mode the statistics of the batch are used, and running averages of
+// them learned; in evaluation mode the running ones are constants.
+#pragma once
+
+#include "layers/module.h"
+
+namespace whittle::inline WHITTLE_PRECISION {
+
+struct NormOptions {
+  double epsilon = 1e-5;
+  double momentum = 0.1;  // weight of a new batch in the running statistics
+};
+
+// What a leaf with a batch norm owns. Default-constructed: no norm.
+struct Norm {
+  Norm() = default;
+  Norm(int64_t channels, const NormOptions& options);
+
+  Parameter gamma, beta;                  // [C]
+  Tensor running_mean, running_variance;  // [C], the variance unbiased
+
+  bool defined() const { return gamma.defined(); }
+  void reset();  // gamma 1, beta 0, mean 0, variance 1
+  // act(gamma (x - mean) / sqrt(variance + epsilon) + beta)
+  Variable apply(const Variable& x, Act act, bool training);
+
+  NormOptions options{};
+};
+
+struct BatchNormOptions {
+  int64_t channels = 0;
+  Act act = Act::kNone;
+  double epsilon = 1e-5;
+  double momentum = 0.1;
+};
+
+// The leaf. Prefer the norm inside Conv2d or Linear where one precedes: it folds
+// into the weights at no cost, while a norm of its own is a kernel of its own.
+class BatchNorm : public Module {
+ public:
+  using Options = BatchNormOptions;
+  explicit BatchNorm(const Options& options);
+  std::string_view kind() const override { return "batch_norm"; }
+  std::string details() const override;
+  const Options& options() const { return options_; }
+  void reset(RngKey key) override;
+
+  Norm norm;
+
+ protected:
+  Variable forward(std::span<const Variable> inputs) override;
+
+ private:
+  Options options_;
+};
+
+std::string_view act_name(Act act);  // "", "relu", "relu6"
+
+}  // namespace whittle::inline WHITTLE_PRECISION

@@ -1,0 +1,30 @@
+#include "layers/linear.h"
+
+#include "core/error.h"
+
+namespace whittle::inline WHITTLE_PRECISION {
+
+namespace {
+
+Shape weight_shape(const LinearOptions& o) {
+  require(o.in >= 1 && o.out >= 1, "linear", "in and out must be at least 1, got ", o.in, " and ", o.out);
+  return {o.out, o.in};
+}
+
+}  // namespace
+
+Linear::Linear(const Options& options) : WeightedLayer(weight_shape(options), options), options_(options) {}
+
+std::string Linear::details() const {
+  return std::to_string(options_.in) + "->" + std::to_string(options_.out) + suffix();
+}
+
+int64_t Linear::macs(std::span<const Shape> /*inputs*/, const Shape& result) const {
+  return result.elements() * options_.in;
+}
+
+Variable Linear::forward(std::span<const Variable> inputs) {
+  return normed_and_activated(linear(inputs[0], weight.value(), bias_value()));
+}
+
+}  // namespace whittle::inline WHITTLE_PRECISION

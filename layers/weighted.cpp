@@ -1,0 +1,57 @@
+#include "layers/weighted.h"
+
+#include <utility>
+
+namespace whittle::inline WHITTLE_PRECISION {
+
+namespace {
+
+thread_local bool draw_initial_values = true;
+
+}  // namespace
+
+NoInitialValues::NoInitialValues() : previous_(std::exchange(draw_initial_values, false)) {}
+NoInitialValues::~NoInitialValues() { draw_initial_values = previous_; }
+
+WeightedLayer::WeightedLayer(const Shape& weight_shape, bool with_bias, bool with_norm, const NormOptions& norm_options,
+                             Act act)
+    : act_(act) {
+  const int64_t out = weight_shape[0];
+  weight = Parameter(Tensor::zeros(weight_shape));
+  add_parameter("weight", weight);
+  if (with_bias) {
+    bias = Parameter(Tensor::zeros({out}));
+    add_parameter("bias", bias);
+  }
+  if (with_norm) {
+    norm = Norm(out, norm_options);
+    add_parameter("gamma", norm.gamma);
+    add_parameter("beta", norm.beta);
+    add_state("running_mean", norm.running_mean);
+    add_state("running_variance", norm.running_variance);
+  }
+  if (draw_initial_values) {
+    WeightedLayer::reset({});
+  }
+}
+
+void WeightedLayer::reset(RngKey key) {
+  const int64_t fan_in = weight.shape().elements() / weight.shape()[0];
+  weight.raw.assign(he_normal(weight.shape(), fan_in, key.child("weight")));
+  if (bias.defined()) {
+    bias.raw.assign(Tensor::zeros(bias.shape()));
+  }
+  if (norm.defined()) {
+    norm.reset();
+  }
+}
+
+Variable WeightedLayer::normed_and_activated(const Variable& sum) {
+  return norm.defined() ? norm.apply(sum, act_, training()) : activate(sum, act_);
+}
+
+std::string WeightedLayer::suffix() const {
+  return std::string(norm.defined() ? " norm" : "") + (act_ == Act::kNone ? "" : " ") + std::string(act_name(act_));
+}
+
+}  // namespace whittle::inline WHITTLE_PRECISION

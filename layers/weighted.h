@@ -1,0 +1,55 @@
+// What Conv2d and Linear have in common: a weight, and behind the weighted sum an
+// optional bias, batch norm and activation.
+//
+// One leaf is what one integer kernel does, so norm and activation live inside:
+// compression folds and fuses without looking for patterns. Code that prunes,
+// quantizes or folds "all conv and linear weights" looks for this class.
+#pragma once
+
+#include <string>
+
+#include "layers/batch_norm.h"
+#include "layers/module.h"
+
+namespace whittle::inline WHITTLE_PRECISION {
+
+// New layers draw their weights, so that one that is forgotten by initialize() still
+// trains. Drawing takes seconds for the largest nets; whoever is going to initialize
+// or load anyway holds one of these while building, and the weights begin as zeros.
+class NoInitialValues {
+ public:
+  NoInitialValues();
+  ~NoInitialValues();
+  NoInitialValues(const NoInitialValues&) = delete;
+  NoInitialValues& operator=(const NoInitialValues&) = delete;
+
+ private:
+  bool previous_;
+};
+
+class WeightedLayer : public Module {
+ public:
+  Parameter weight;  // [out, ...]
+  Parameter bias;    // [out], or undefined
+  Norm norm;         // over [out], or not norm.defined()
+
+  Act act() const { return act_; }
+  // Weights by He et al. with the inputs of one output as fan-in, biases 0, norm 1 and 0.
+  void reset(RngKey key) override;
+
+ protected:
+  // From Conv2dOptions or LinearOptions, which agree in these fields.
+  template <class Options>
+  WeightedLayer(const Shape& weight_shape, const Options& o)
+      : WeightedLayer(weight_shape, o.norm ? o.norm_bias : o.bias, o.norm, {o.norm_epsilon, o.norm_momentum}, o.act) {}
+
+  Variable bias_value() const { return bias.defined() ? bias.value() : Variable(); }
+  Variable normed_and_activated(const Variable& sum);
+  std::string suffix() const;  // " norm relu", for details()
+
+ private:
+  WeightedLayer(const Shape& weight_shape, bool with_bias, bool with_norm, const NormOptions& norm_options, Act act);
+  Act act_;
+};
+
+}  // namespace whittle::inline WHITTLE_PRECISION
