@@ -1,0 +1,79 @@
+#include "datasets/image_folder.h"
+
+#include <algorithm>
+#include <cctype>
+
+#include "core/error.h"
+#include "core/file.h"
+#include "datasets/picture.h"
+
+namespace whittle::inline WHITTLE_PRECISION::data {
+
+namespace fs = std::filesystem;
+
+namespace {
+
+std::vector<fs::path> visible_entries(const fs::path& folder) {
+  std::error_code error;
+  std::vector<fs::path> entries;
+  for (fs::directory_iterator entry(folder, error), end; !error && entry != end; entry.increment(error)) {
+    if (!entry->path().filename().string().starts_with('.')) {
+      entries.push_back(entry->path());
+    }
+  }
+  require(!error, "images", folder.string(), ": cannot be listed: ", error.message());
+  std::ranges::sort(entries);
+  return entries;
+}
+
+Picture read_picture(const fs::path& path, int64_t channels) {
+  std::string kind = path.extension().string();
+  std::ranges::transform(kind, kind.begin(), [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
+  const bool jpeg = kind == ".jpg" || kind == ".jpeg";
+  require(jpeg || kind == ".png" || kind == ".bmp", "images", path.string(),
+          ": is not a .png, .bmp, .jpg or .jpeg file");
+  const std::vector<std::byte> bytes = read_file(path, uint64_t{256} << 20);
+  return (jpeg ? decode_jpeg : decode_png_or_bmp)(bytes, channels, path.string());
+}
+
+}  // namespace
+
+Dataset read_image_folder(const fs::path& folder, const ImageFolderOptions& options) {
+  require((options.height > 0) == (options.width > 0), "images", "give height and width, or neither, not ",
+          options.height, " x ", options.width);
+  require(fs::is_directory(folder), "images", folder.string(), ": is not a folder");
+  Preprocessing preprocessing{.data = options.name,
+                              .sample = {std::max<int64_t>(options.height, 1), std::max<int64_t>(options.width, 1),
+                                         options.channels}};
+  Samples samples;
+  int64_t height = options.height, width = options.width;
+  for (const fs::path& class_folder : visible_entries(folder)) {
+    require(fs::is_directory(class_folder), "images", class_folder.string(), ": a file among the class folders");
+    const auto label = static_cast<int32_t>(preprocessing.classes.size());
+    preprocessing.classes.push_back(class_folder.filename().string());
+    const std::vector<fs::path> files = visible_entries(class_folder);
+    require(!files.empty(), "images", class_folder.string(), ": holds no pictures");
+    for (const fs::path& file : files) {
+      Picture picture = read_picture(file, options.channels);
+      if (options.height > 0) {
+        picture = resized(picture, height, width);
+      } else if (samples.labels.empty()) {
+        height = picture.height;
+        width = picture.width;
+      }
+      require(picture.height == height && picture.width == width, "images", file.string(), ": is ", picture.height,
+              " x ", picture.width, ", the pictures before it are ", height, " x ", width,
+              "; give a height and a width to resize them");
+      samples.pixels.insert(samples.pixels.end(), picture.pixels.begin(), picture.pixels.end());
+      samples.labels.push_back(label);
+      require(samples.pixels.size() <= options.max_bytes, "images", file.string(), ": with it the pictures take more "
+              "than ", options.max_bytes, " bytes");
+    }
+  }
+  require(preprocessing.classes.size() >= 2, "images", folder.string(), ": holds ", preprocessing.classes.size(),
+          " class folders, classification needs two");
+  preprocessing.sample = {height, width, options.channels};
+  return Dataset(std::move(preprocessing), std::move(samples));
+}
+
+}  // namespace whittle::inline WHITTLE_PRECISION::data
