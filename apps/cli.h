@@ -1,0 +1,24 @@
+// The command line: what the verbs share, and the one door to CLI11.
+//
+// A verb is a file cmd_<verb>.cpp with one function add_<verb>(), which describes
+// the arguments and hangs up a callback. Callbacks throw: whittle::Error (or any
+// std::exception) ends the program with one sentence on stderr and exit code 1.
+// Wrong usage is CLI11's to find and ends with exit code 2.
+//
+// Results go to stdout. With --json the last line of stdout is one JSON object.
+#pragma once
+
+#include <CLI/CLI.hpp>
+
+namespace whittle::apps {
+
+void add_data(CLI::App& program);
+void add_eval(CLI::App& program);
+void add_info(CLI::App& program);
+void add_inspect(CLI::App& program);
+void add_train(CLI::App& program);
+
+// Every verb's --help ends with an example that can be pasted.
+inline void set_example(CLI::App& verb, const std::string& example) { verb.footer("Example:\n  " + example); }
+
+}  // namespace whittle::apps

@@ -1,0 +1,87 @@
+// whittle eval: how good a saved model is.
+
+#include <iostream>
+#include <memory>
+#include <string>
+
+#include "apps/cli.h"
+#include "apps/data_options.h"
+#include "apps/metrics_text.h"
+#include "apps/text.h"
+#include "core/checkpoint.h"
+#include "core/error.h"
+#include "core/parallel.h"
+#include "layers/summary.h"
+#include "layers/zoo/zoo.h"
+
+namespace whittle::apps {
+
+namespace {
+
+struct Options {
+  std::string model;
+  DataArguments data;
+  std::string split = "test";
+  int threads = 0;
+  bool json = false;
+};
+
+const std::string& metadata(const Checkpoint& checkpoint, const std::string& file, const char* key) {
+  const auto found = checkpoint.metadata.find(key);
+  require(found != checkpoint.metadata.end(), "eval", file, " does not say what data it was trained on");
+  return found->second;
+}
+
+// The same split as in training, unless the command line names another data set.
+DataArguments data_of(const Options& options, const Checkpoint& checkpoint) {
+  if (!options.data.name.empty()) {
+    return options.data;
+  }
+  DataArguments arguments = DataArguments::from_text(metadata(checkpoint, options.model, kDataKey));
+  arguments.dir = options.data.dir;
+  return arguments;
+}
+
+void eval(const Options& options) {
+  set_num_threads(options.threads);
+  const Checkpoint checkpoint = load_checkpoint(options.model);
+  static const TransformKinds none;
+  const std::shared_ptr<Module> model = zoo::load(checkpoint, none);
+  const DataArguments arguments = data_of(options, checkpoint);
+  const data::Splits splits = data::load(arguments.name, arguments.load_options());
+  require(options.split == "test" || options.split == "validation" || options.split == "train", "eval",
+          "there is no split '", options.split, "'; there are train, validation and test");
+  const data::Dataset& chosen = options.split == "test"         ? splits.test
+                                : options.split == "validation" ? splits.validation
+                                                                : splits.train;
+  require(!chosen.empty(), "eval", "the data set '", arguments.name, "' has no ", options.split, " samples");
+
+  // Inputs are scaled as the model saw them in training.
+  const data::Dataset scaled =
+      chosen.with(data::preprocessing_from_json(metadata(checkpoint, options.model, kPreprocessingKey)));
+  const Metrics metrics = evaluate(*model, scaled);
+  std::cout << arguments.name << ' ' << options.split << ": " << sentence(metrics, scaled.is_classification()) << '\n';
+  if (options.json) {
+    std::cout << json_line({{"model", options.model},
+                            {"data", arguments.name},
+                            {"parameters", trainable_count(*model)},
+                            {options.split, to_json(metrics, scaled.is_classification())}})
+              << '\n';
+  }
+}
+
+}  // namespace
+
+void add_eval(CLI::App& program) {
+  CLI::App* verb = program.add_subcommand("eval", "Measure a saved model on a data set");
+  const auto options = std::make_shared<Options>();
+  verb->add_option("MODEL", options->model, "A checkpoint written by train")->required();
+  add_data_arguments(*verb, options->data, false);
+  verb->add_option("--split", options->split, "train, validation or test")->capture_default_str();
+  verb->add_option("--threads", options->threads, "Threads that compute; 0: all there are")->capture_default_str();
+  verb->add_flag("--json", options->json, "The last line is a JSON object with the results");
+  verb->callback([options] { eval(*options); });
+  set_example(*verb, "whittle eval m.safetensors --json");
+}
+
+}  // namespace whittle::apps

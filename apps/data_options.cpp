@@ -1,0 +1,52 @@
+#include "apps/data_options.h"
+
+#include "core/error.h"
+#include "core/json.h"
+
+namespace whittle::apps {
+
+data::LoadOptions DataArguments::load_options() const {
+  require(protocol == "own" || protocol == "edge", "data", "there is no protocol '", protocol,
+          "'; there are own and edge");
+  data::LoadOptions options{.data_dir = dir,
+                            .seed = seed,
+                            .protocol = protocol == "edge" ? data::Protocol::kEdge : data::Protocol::kOwn,
+                            .first_training = first};
+  if (validation >= 0) {
+    options.validation = validation;
+  }
+  return options;
+}
+
+std::string DataArguments::text() const {
+  return Json{{"name", name}, {"protocol", protocol}, {"seed", seed}, {"validation", validation}, {"first", first}}
+      .dump();
+}
+
+DataArguments DataArguments::from_text(const std::string& text) {
+  try {
+    const Json j = Json::parse(text);
+    return {.name = j.at("name").get<std::string>(),
+            .dir = {},
+            .protocol = j.at("protocol").get<std::string>(),
+            .seed = j.at("seed").get<uint64_t>(),
+            .validation = j.at("validation").get<double>(),
+            .first = j.at("first").get<int64_t>()};
+  } catch (const Json::exception& error) {
+    fail("data", "the checkpoint's description of its data is damaged: ", error.what());
+  }
+}
+
+void add_data_arguments(CLI::App& verb, DataArguments& arguments, bool required) {
+  CLI::Option* name = verb.add_option("--data", arguments.name, "Data set; `whittle data list` names them");
+  if (required) {
+    name->required();
+  }
+  verb.add_option("--data-dir", arguments.dir, "Folder of the data files (default: $WHITTLE_DATA)");
+  verb.add_option("--protocol", arguments.protocol, "How data is split and scaled: own or edge")->capture_default_str();
+  verb.add_option("--data-seed", arguments.seed, "Seed of random splits and generated data")->capture_default_str();
+  verb.add_option("--validation", arguments.validation, "Share of the data held back for validation");
+  verb.add_option("--first", arguments.first, "Keep only the first N training samples");
+}
+
+}  // namespace whittle::apps

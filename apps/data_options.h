@@ -1,0 +1,32 @@
+// The arguments by which verbs choose a data set, and how they are remembered in a
+// checkpoint, so that a model is evaluated on the split it was trained with.
+#pragma once
+
+#include <map>
+#include <string>
+
+#include "apps/cli.h"
+#include "datasets/registry.h"
+
+namespace whittle::apps {
+
+struct DataArguments {
+  std::string name;
+  std::string dir;
+  std::string protocol = "own";
+  uint64_t seed = 0;  // of splits and generated sets
+  double validation = -1;  // share; below 0: the data set's default
+  int64_t first = 0;
+
+  data::LoadOptions load_options() const;
+  std::string text() const;  // JSON, without the folder: that belongs to a machine
+  static DataArguments from_text(const std::string& text);
+};
+
+void add_data_arguments(CLI::App& verb, DataArguments& arguments, bool required);
+
+// Metadata keys of checkpoints.
+inline constexpr const char* kDataKey = "whittle.data";
+inline constexpr const char* kPreprocessingKey = "whittle.preprocessing";
+
+}  // namespace whittle::apps

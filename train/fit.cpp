@@ -1,0 +1,473 @@
+#include "train/fit.h"
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <cstdio>
+#include <memory>
+#include <optional>
+#include <sstream>
+
+#include "core/checkpoint.h"
+#include "core/error.h"
+#include "core/file.h"
+#include "core/json.h"
+#include "layers/model_checkpoint.h"
+#include "layers/trace.h"
+#include "optim/adam.h"
+#include "optim/clip.h"
+#include "optim/ema.h"
+#include "optim/schedule.h"
+#include "optim/sgd.h"
+
+namespace whittle::inline WHITTLE_PRECISION {
+
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
+
+constexpr const char* kStateKey = "whittle.training";
+constexpr const char* kMetricsKey = "whittle.metrics";
+
+Json to_json(const Metrics& m) {
+  return {{"loss", m.loss}, {"accuracy", m.accuracy}, {"mse", m.mse}, {"samples", m.samples}};
+}
+
+Metrics metrics_from(const Json& j) {
+  return {.loss = j.at("loss").get<double>(),
+          .accuracy = j.at("accuracy").get<double>(),
+          .mse = j.at("mse").get<double>(),
+          .samples = j.at("samples").get<int64_t>()};
+}
+
+Json to_json(const EpochRecord& r) {
+  return {{"epoch", r.epoch},     {"rate", r.rate},
+          {"train", to_json(r.train)}, {"validation", to_json(r.validation)},
+          {"seconds", r.seconds}, {"best", r.best}};
+}
+
+EpochRecord record_from(const Json& j) {
+  return {.epoch = j.at("epoch").get<int64_t>(),
+          .rate = j.at("rate").get<double>(),
+          .train = metrics_from(j.at("train")),
+          .validation = metrics_from(j.at("validation")),
+          .seconds = j.at("seconds").get<double>(),
+          .best = j.at("best").get<bool>()};
+}
+
+std::unique_ptr<optim::Optimizer> make_optimizer(const FitOptions& o, std::vector<NamedParameter> parameters) {
+  if (o.optimizer == "sgd") {
+    return std::make_unique<optim::Sgd>(std::move(parameters), optim::SgdOptions{.rate = o.rate,
+                                                                                 .momentum = o.momentum,
+                                                                                 .nesterov = o.nesterov,
+                                                                                 .weight_decay = o.weight_decay,
+                                                                                 .decay_vectors = o.decay_vectors});
+  }
+  if (o.optimizer == "adam") {
+    return std::make_unique<optim::Adam>(
+        std::move(parameters),
+        optim::AdamOptions{.rate = o.rate, .weight_decay = o.weight_decay, .decay_vectors = o.decay_vectors});
+  }
+  require(o.optimizer == "adamw", "fit", "there is no optimizer '", o.optimizer, "'; there are sgd, adam and adamw");
+  return std::make_unique<optim::AdamW>(
+      std::move(parameters),
+      optim::AdamWOptions{.rate = o.rate, .weight_decay = o.weight_decay, .decay_vectors = o.decay_vectors});
+}
+
+// Is `a` better than `b`? By what the user is after: accuracy, or squared error.
+bool better(const Metrics& a, const Metrics& b, bool classification) {
+  return classification ? a.accuracy > b.accuracy : a.mse < b.mse;
+}
+
+std::vector<optim::NamedTensor> states_of(Module& model) {
+  std::vector<optim::NamedTensor> tensors;
+  for (const NamedState& named : model.states()) {
+    tensors.push_back({named.name, named.state});
+  }
+  return tensors;
+}
+
+// One call of fit(): the pieces, and where training stands.
+class Fit {
+ public:
+  Fit(Module& model, const data::Splits& splits, const FitOptions& options, FitObserver& observer)
+      : model_(model),
+        splits_(splits),
+        options_(options),
+        observer_(observer),
+        optimizer_(make_optimizer(options, model.all_parameters())),
+        loader_(splits.train, {.batch = options.batch,
+                               .drop_last = false,
+                               .seed = options.seed,
+                               .workers = options.workers,
+                               .augment = options.augment}),
+        schedule_(optim::Schedule::parse(options.schedule, {.rate = options.rate,
+                                                            .epochs = static_cast<double>(options.epochs),
+                                                            .steps_per_epoch = loader_.batches()})) {
+    if (options.ema > 0) {
+      ema_.emplace(model.all_parameters(), optim::EmaOptions{.decay = options.ema}, states_of(model));
+    }
+  }
+
+  FitResult run() {
+    if (options_.resume) {
+      resume();
+    }
+    model_.train();
+    run_start_ = Clock::now();
+    while (epoch_ < options_.epochs && !result_.stopped_early) {
+      if (!run_epoch()) {
+        result_.interrupted = true;
+        save_last();
+        break;
+      }
+      end_epoch();
+    }
+    result_.steps = optimizer_->steps();
+    if (ema_.has_value() && !result_.interrupted) {
+      keep_average();
+    }
+    return std::move(result_);
+  }
+
+ private:
+  // False if it was stopped in the middle.
+  bool run_epoch() {
+    epoch_start_ = Clock::now();
+    while (const std::optional<data::Batch> batch = loader_.next()) {
+      train_on(*batch);
+      ++steps_here_;
+      samples_here_ += batch->inputs.dim(0);
+      report_step();
+      if (options_.stop != nullptr && options_.stop->load(std::memory_order_relaxed)) {
+        return false;
+      }
+    }
+    return true;
+  }
+
+  void train_on(const data::Batch& batch) {
+    const Variable output = model_(batch.inputs);
+    const Variable loss = loss_of(output, batch, options_.label_smoothing);
+    const double value = static_cast<double>(loss.value().item());
+    if (!std::isfinite(value)) {
+      not_finite("the loss is not finite", first_non_finite_layer(model_, batch.inputs));
+    }
+    optimizer_->zero_grad();
+    backward(loss);
+    const std::span<const NamedParameter> parameters = optimizer_->parameters();
+    const double norm = options_.clip_norm > 0 ? optim::clip_gradient_norm(parameters, options_.clip_norm)
+                                               : optim::gradient_norm(parameters);
+    if (!std::isfinite(norm)) {  // exactly if some gradient is not
+      not_finite("a gradient is not finite", optim::first_non_finite_gradient(parameters).value_or(""));
+    }
+    optimizer_->rate = schedule_.rate_at(optimizer_->steps());
+    optimizer_->step();
+    if (ema_.has_value()) {
+      ema_->update();
+    }
+    sums_.add(value, output.value(), batch, splits_.train.preprocessing());
+  }
+
+  [[noreturn]] void not_finite(const char* what, const std::string& where) const {
+    fail("fit", "epoch ", epoch_ + 1, ", step ", optimizer_->steps() + 1, ": ", what,
+         where.empty() ? std::string() : " (first at '" + where + "')",
+         "; try a smaller rate or clip_norm. The saved files are those of before");
+  }
+
+  void end_epoch() {
+    EpochRecord record{.epoch = ++epoch_,
+                       .rate = optimizer_->rate,
+                       .train = sums_.metrics(),
+                       .validation = {},
+                       .seconds = seconds_since(epoch_start_)};
+    sums_ = {};
+    const bool classification = splits_.train.is_classification();
+    {
+      std::optional<optim::EmaScope> averaged;
+      if (ema_.has_value()) {
+        averaged.emplace(*ema_);
+      }
+      if (!splits_.validation.empty()) {
+        record.validation = evaluate(model_, splits_.validation);
+      }
+      const Metrics& now = record.validation.samples > 0 ? record.validation : record.train;
+      record.best = !best_.has_value() || better(now, *best_, classification);
+      if (record.best) {
+        best_ = now;
+        result_.best_epoch = epoch_;
+        save_best(record);
+      }
+    }
+    result_.history.push_back(record);
+    result_.stopped_early = options_.patience > 0 && epoch_ - result_.best_epoch >= options_.patience;
+    save_last();
+    write_log();
+    observer_.epoch(record);
+  }
+
+  void save_best(const EpochRecord& record) {
+    if (options_.out.empty()) {
+      return;
+    }
+    Checkpoint checkpoint{.tensors = {}, .metadata = options_.metadata};
+    store_model(checkpoint, model_);
+    checkpoint.metadata[kMetricsKey] = to_json(record).dump();
+    save_checkpoint(options_.out, checkpoint);
+  }
+
+  // Everything a resumed run needs to end with the same bits.
+  void save_last() {
+    if (options_.out.empty()) {
+      return;
+    }
+    Checkpoint checkpoint{.tensors = {}, .metadata = options_.metadata};
+    store_model(checkpoint, model_);
+    optimizer_->store(checkpoint);
+    if (ema_.has_value()) {
+      ema_->store(checkpoint);
+    }
+    const data::LoaderPosition position = loader_.position();
+    Json state = {{"settings", settings()},
+                  {"epoch", epoch_},
+                  {"loader", {position.epoch, position.batch}},
+                  {"sums", {sums_.loss, sums_.right, sums_.squared_error, sums_.samples}},
+                  {"best_epoch", result_.best_epoch},
+                  {"stopped_early", result_.stopped_early},
+                  {"history", Json::array()}};
+    if (best_.has_value()) {
+      state["best"] = to_json(*best_);
+    }
+    for (const EpochRecord& record : result_.history) {
+      state["history"].push_back(to_json(record));
+    }
+    checkpoint.metadata[kStateKey] = state.dump();
+    const std::filesystem::path last = last_state_path(options_.out);
+    std::error_code ignored;  // the first save has nothing to keep
+    std::filesystem::rename(last, last.string() + ".1", ignored);
+    save_checkpoint(last, checkpoint);
+  }
+
+  // What must be the same in the resumed run for its bits to be the same.
+  Json settings() const {
+    const data::AugmentOptions& a = options_.augment;
+    return {{"batch", options_.batch},
+            {"seed", options_.seed},
+            {"epochs", options_.epochs},
+            {"data", splits_.train.name()},
+            {"samples", splits_.train.size()},
+            {"optimizer", options_.optimizer},
+            {"rate", options_.rate},
+            {"momentum", options_.momentum},
+            {"nesterov", options_.nesterov},
+            {"weight_decay", options_.weight_decay},
+            {"decay_vectors", options_.decay_vectors},
+            {"schedule", schedule_.text()},
+            {"clip_norm", options_.clip_norm},
+            {"label_smoothing", options_.label_smoothing},
+            {"ema", options_.ema},
+            {"augment", {a.crop, a.flip, a.rotation, a.cutout, a.mixup}}};
+  }
+
+  void resume() {
+    const std::filesystem::path last = last_state_path(options_.out);
+    std::string refused;
+    for (const std::filesystem::path& path : {last, std::filesystem::path(last.string() + ".1")}) {
+      if (!std::filesystem::exists(path)) {
+        continue;
+      }
+      std::optional<Checkpoint> checkpoint;
+      try {
+        checkpoint = load_checkpoint(path);
+      } catch (const Error& error) {  // damaged: the one before it may be whole
+        refused = error.what();
+        observer_.note(refused + "; trying the state before it");
+        continue;
+      }
+      restore(*checkpoint, path);
+      return;
+    }
+    require(refused.empty(), "fit", "no saved state of ", options_.out.string(), " can be read: ", refused);
+    observer_.note("there is no saved state of " + options_.out.string() + " to resume; starting from the beginning");
+  }
+
+  void restore(const Checkpoint& checkpoint, const std::filesystem::path& path) {
+    const auto text = checkpoint.metadata.find(kStateKey);
+    require(text != checkpoint.metadata.end(), "fit", path.string(), " is not the state of a training run");
+    try {
+      const Json state = Json::parse(text->second);
+      const Json mine = settings();
+      for (const auto& [key, value] : state.at("settings").items()) {
+        require(mine.contains(key) && mine[key] == value, "fit", path.string(), " was trained with ", key, " ",
+                value.dump(), ", this run asks for ", mine.contains(key) ? mine[key].dump() : "nothing of the kind",
+                "; resume with the same settings");
+      }
+      static const TransformKinds none;
+      const std::vector<EpochRecord> history = [&] {
+        std::vector<EpochRecord> records;
+        for (const Json& record : state.at("history")) {
+          records.push_back(record_from(record));
+        }
+        return records;
+      }();
+      const data::LoaderPosition position{.epoch = state.at("loader").at(0).get<int64_t>(),
+                                          .batch = state.at("loader").at(1).get<int64_t>()};
+      const MetricSums sums{.loss = state.at("sums").at(0).get<double>(),
+                            .right = state.at("sums").at(1).get<double>(),
+                            .squared_error = state.at("sums").at(2).get<double>(),
+                            .samples = state.at("sums").at(3).get<int64_t>()};
+      restore_model(checkpoint, model_, options_.kinds != nullptr ? *options_.kinds : none,
+                    {.not_ours = {"optimizer/", "ema/"}});
+      optimizer_->restore(checkpoint);
+      if (ema_.has_value()) {
+        ema_->restore(checkpoint);
+      }
+      loader_.seek(position);
+      sums_ = sums;
+      epoch_ = state.at("epoch").get<int64_t>();
+      result_.best_epoch = state.at("best_epoch").get<int64_t>();
+      result_.stopped_early = state.at("stopped_early").get<bool>();
+      result_.history = history;
+      if (state.contains("best")) {
+        best_ = metrics_from(state.at("best"));
+      }
+    } catch (const Json::exception& error) {
+      fail("fit", path.string(), ": the training state is damaged: ", error.what());
+    }
+    std::ostringstream sentence;
+    sentence << "resumed " << path.string() << " at epoch " << epoch_ + 1 << ", step " << optimizer_->steps() + 1;
+    observer_.note(sentence.str());
+  }
+
+  // The averages become the model's weights, for whoever goes on with it.
+  void keep_average() {
+    Checkpoint averaged;
+    {
+      const optim::EmaScope scope(*ema_);
+      store_model(averaged, model_);
+    }
+    static const TransformKinds none;
+    restore_model(averaged, model_, options_.kinds != nullptr ? *options_.kinds : none);
+  }
+
+  void write_log() const {
+    if (options_.log.empty()) {
+      return;
+    }
+    std::string text =
+        "epoch,rate,train_loss,train_accuracy,train_mse,validation_loss,validation_accuracy,validation_mse,seconds,best\n";
+    for (const EpochRecord& r : result_.history) {
+      char line[512];
+      std::snprintf(line, sizeof(line), "%lld,%.9g,%.9g,%.9g,%.9g,%.9g,%.9g,%.9g,%.3f,%d\n",
+                    static_cast<long long>(r.epoch), r.rate, r.train.loss, r.train.accuracy, r.train.mse,
+                    r.validation.loss, r.validation.accuracy, r.validation.mse, r.seconds, r.best ? 1 : 0);
+      text += line;
+    }
+    replace_file(options_.log, std::as_bytes(std::span(text)));
+  }
+
+  void report_step() {
+    const double elapsed = std::max(seconds_since(run_start_), 1e-9);
+    const data::LoaderPosition position = loader_.position();
+    const int64_t done = epoch_ * loader_.batches() + position.batch;
+    const int64_t total = options_.epochs * loader_.batches();
+    observer_.step({.epoch = epoch_ + 1,
+                    .epochs = options_.epochs,
+                    .step = position.batch,
+                    .steps = loader_.batches(),
+                    .loss = sums_.metrics().loss,
+                    .samples_per_second = static_cast<double>(samples_here_) / elapsed,
+                    .seconds_left = elapsed / static_cast<double>(steps_here_) * static_cast<double>(total - done)});
+  }
+
+  Module& model_;
+  const data::Splits& splits_;
+  const FitOptions& options_;
+  FitObserver& observer_;
+  std::unique_ptr<optim::Optimizer> optimizer_;
+  data::DataLoader loader_;
+  optim::Schedule schedule_;
+  std::optional<optim::Ema> ema_;
+
+  FitResult result_;
+  int64_t epoch_ = 0;  // finished epochs
+  MetricSums sums_;    // of the epoch under way
+  std::optional<Metrics> best_;
+
+  Clock::time_point run_start_;
+  Clock::time_point epoch_start_;
+  int64_t steps_here_ = 0;  // in this run
+  int64_t samples_here_ = 0;
+};
+
+// One batch through the model says in one sentence what does not fit, before
+// anything is trained or written.
+void check_fit(Module& model, const data::Splits& splits, const FitOptions& options) {
+  require(!splits.train.empty(), "fit", "the training set '", splits.train.name(), "' has no samples");
+  require(options.epochs >= 1, "fit", "epochs ", options.epochs, " is not at least 1");
+  require(options.patience >= 0, "fit", "patience ", options.patience, " is negative");
+  require(options.patience == 0 || !splits.validation.empty(), "fit", "patience needs a validation set");
+  require(std::isfinite(options.clip_norm) && options.clip_norm >= 0, "fit", "clip_norm ", options.clip_norm,
+          " is not a finite number >= 0");
+  require(options.label_smoothing >= 0 && options.label_smoothing < 1, "fit", "label_smoothing ",
+          options.label_smoothing, " is outside [0, 1)");
+  require(options.ema >= 0 && options.ema < 1, "fit", "ema ", options.ema, " is outside [0, 1)");
+  require(!options.resume || !options.out.empty(), "fit", "resume needs the path the run was saved under");
+
+  const int64_t first[] = {0};
+  const data::Batch batch = splits.train.batch(first);
+  const bool was_training = model.training();
+  const int64_t outputs = splits.train.is_classification() ? splits.train.classes() : 1;
+  Shape result;
+  try {
+    const NoGrad no_grad;
+    model.train(false);
+    result = model(batch.inputs).shape();
+    model.train(was_training);
+  } catch (...) {
+    model.train(was_training);
+    throw;
+  }
+  require(result == Shape{1, outputs}, "fit", "the model gives ", result, " for one sample of '", splits.train.name(),
+          "', which has ", outputs, splits.train.is_classification() ? " classes" : " target");
+}
+
+}  // namespace
+
+std::filesystem::path last_state_path(const std::filesystem::path& out) { return out.string() + ".last"; }
+
+std::string first_non_finite_layer(Module& model, const Tensor& inputs) {
+  if (!inputs.all_finite()) {
+    return "input";
+  }
+  try {
+    const Trace traced = trace(model, inputs.shape());  // records, so outside NoGrad
+    const NoGrad no_grad;
+    std::vector<Variable> values(traced.values.size());
+    values[0] = inputs;
+    for (const TracedCall& call : traced.calls) {
+      std::vector<Variable> arguments;
+      for (const int input : call.inputs) {
+        arguments.push_back(values[static_cast<size_t>(input)]);
+      }
+      const Variable result = call.module->call(arguments);
+      if (!result.value().all_finite()) {
+        return call.path;
+      }
+      values[static_cast<size_t>(call.output)] = result;
+    }
+  } catch (const Error&) {
+    // A model that cannot be traced can still be trained; it only goes unnamed here.
+  }
+  return {};
+}
+
+FitResult fit(Module& model, const data::Splits& splits, const FitOptions& options, FitObserver* observer) {
+  check_fit(model, splits, options);
+  FitObserver silent;
+  return Fit(model, splits, options, observer != nullptr ? *observer : silent).run();
+}
+
+}  // namespace whittle::inline WHITTLE_PRECISION
