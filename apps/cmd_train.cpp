@@ -87,7 +87,7 @@ void train(Options& options) {
   const auto start = std::chrono::steady_clock::now();
   const data::Splits splits = data::load(options.data.name, options.data.load_options());
   const zoo::Description description = describe(options, splits.train);
-  const std::shared_ptr<Module> model = zoo::make(description);
+  const std::shared_ptr<Module> model = zoo::build(description);
   initialize(*model, {.seed = options.seed});
 
   FitOptions& fit_options = options.fit;

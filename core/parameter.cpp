@@ -46,6 +46,11 @@ void TransformChain::attach(std::shared_ptr<Transform> transform) {
   auto& slot = slots_[static_cast<size_t>(transform->stage())];
   require(slot == nullptr, "attach", "cannot attach '", transform->kind(), "': the ", stage_name(transform->stage()),
           " stage is taken by '", slot == nullptr ? "" : slot->kind(), "'");
+  // The kind keys the checkpoint, so it can stand in a chain once.
+  for (const auto& other : slots_) {
+    require(other == nullptr || other->kind() != transform->kind(), "attach", "the chain already has a '",
+            transform->kind(), "'");
+  }
   slot = std::move(transform);
 }
 

@@ -60,7 +60,7 @@ class Transform {
 
 class TransformChain {
  public:
-  // Throws if the stage is taken.
+  // Throws if the stage is taken or the chain has a transform of this kind.
   void attach(std::shared_ptr<Transform> transform);
   std::shared_ptr<Transform> detach(Stage stage);  // null if the stage is free
   Transform* at(Stage stage) const { return slots_[static_cast<size_t>(stage)].get(); }

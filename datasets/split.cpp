@@ -36,6 +36,40 @@ std::vector<int64_t> numpy_permutation(int64_t n, std::mt19937& generator) {
   return order;
 }
 
+// A value and how often it occurs.
+struct Counted {
+  double value;
+  double count;
+};
+
+struct CentreSpread {
+  double centre = 0;
+  double spread = 1;
+};
+
+CentreSpread centre_and_spread(const std::vector<Counted>& values, Scale scale) {
+  const auto [low, high] = std::ranges::minmax(values, {}, &Counted::value);
+  if (scale == Scale::kNone) {
+    return {};
+  }
+  if (low.value == high.value) {  // else rounding in the mean would make a tiny deviation to divide by
+    return {.centre = low.value};
+  }
+  if (scale == Scale::kMinMax) {
+    return {.centre = low.value, .spread = high.value - low.value};
+  }
+  double sum = 0, squares = 0, count = 0;
+  for (const Counted& v : values) {
+    sum += v.count * v.value;
+    count += v.count;
+  }
+  const double mean = sum / count;
+  for (const Counted& v : values) {  // a second pass: differences from the mean do not cancel
+    squares += v.count * (v.value - mean) * (v.value - mean);
+  }
+  return {.centre = mean, .spread = std::sqrt(squares / count)};
+}
+
 }  // namespace
 
 std::vector<int64_t> permutation(int64_t n, RngKey key) {
@@ -138,12 +172,7 @@ Preprocessing fit_scaling(const Dataset& data, const FitOptions& options) {
   fitted.target_centre = 0;
   fitted.target_spread = 1;
 
-  // Distinct values with how often they occur, per scale. Of bytes there are 256, which makes
-  // sums over 150 million of them fast, and exact.
-  struct Counted {
-    double value;
-    double count;
-  };
+  // Of bytes there are 256: sums over 150 million of them are fast that way, and exact.
   std::vector<std::vector<Counted>> found(scales);
   if (data.is_images()) {
     std::vector<int64_t> counts(256 * scales);
@@ -169,44 +198,21 @@ Preprocessing fit_scaling(const Dataset& data, const FitOptions& options) {
   }
 
   for (size_t c = 0; c < scales; ++c) {
-    if (options.inputs == Scale::kStandardize) {
-      double sum = 0, squares = 0, count = 0;
-      for (const Counted& v : found[c]) {
-        sum += v.count * v.value;
-        count += v.count;
-      }
-      fitted.centre[c] = sum / count;
-      for (const Counted& v : found[c]) {  // a second pass: differences from the mean do not cancel
-        squares += v.count * (v.value - fitted.centre[c]) * (v.value - fitted.centre[c]);
-      }
-      fitted.spread[c] = std::sqrt(squares / count);
-    } else if (options.inputs == Scale::kMinMax) {
-      const auto [low, high] = std::ranges::minmax(found[c], {}, &Counted::value);
-      fitted.centre[c] = low.value;
-      fitted.spread[c] = high.value - low.value;
-    }
     const bool one_hot = !fitted.columns.empty() && !fitted.columns[c].category.empty();
-    if (one_hot) {
-      fitted.centre[c] = 0;
-    }
-    if (one_hot || !std::isnormal(fitted.spread[c])) {
-      fitted.spread[c] = 1;
-    }
+    const CentreSpread scale = one_hot ? CentreSpread{} : centre_and_spread(found[c], options.inputs);
+    fitted.centre[c] = scale.centre;
+    fitted.spread[c] = scale.spread;
   }
 
   if (options.target) {
     require(!data.is_classification(), "scaling", "'", data.name(), "' has labels, there is no target to scale");
-    double sum = 0, squares = 0;
-    const auto n = static_cast<double>(data.size());
+    std::vector<Counted> targets;
     for (int64_t i = 0; i < data.size(); ++i) {
-      sum += data.target(i);
+      targets.push_back({data.target(i), 1});
     }
-    fitted.target_centre = sum / n;
-    for (int64_t i = 0; i < data.size(); ++i) {
-      squares += (data.target(i) - fitted.target_centre) * (data.target(i) - fitted.target_centre);
-    }
-    const double deviation = std::sqrt(squares / n);
-    fitted.target_spread = std::isnormal(deviation) ? deviation : 1;
+    const CentreSpread scale = centre_and_spread(targets, Scale::kStandardize);
+    fitted.target_centre = scale.centre;
+    fitted.target_spread = scale.spread;
   }
   return fitted;
 }

@@ -38,28 +38,11 @@ Metrics MetricSums::metrics() const {
   return {.loss = loss / n, .accuracy = right / n, .mse = squared_error / n, .samples = samples};
 }
 
-namespace {
-
-// Evaluation mode for as long as it lives.
-class Evaluating {
- public:
-  explicit Evaluating(Module& model) : model_(model), was_training_(model.training()) { model_.train(false); }
-  ~Evaluating() { model_.train(was_training_); }
-  Evaluating(const Evaluating&) = delete;
-  Evaluating& operator=(const Evaluating&) = delete;
-
- private:
-  Module& model_;
-  bool was_training_;
-};
-
-}  // namespace
-
 Metrics evaluate(Module& model, const data::Dataset& data, const EvaluateOptions& options) {
   require(!data.empty(), "evaluate", "the data set '", data.name(), "' has no samples");
   require(options.batch >= 1, "evaluate", "batch ", options.batch, " is not at least 1");
   const NoGrad no_grad;
-  const Evaluating evaluating(model);
+  const EvaluationMode evaluating(model);
   MetricSums sums;
   std::vector<int64_t> indices;
   for (int64_t begin = 0; begin < data.size(); begin += options.batch) {

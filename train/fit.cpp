@@ -418,18 +418,10 @@ void check_fit(Module& model, const data::Splits& splits, const FitOptions& opti
 
   const int64_t first[] = {0};
   const data::Batch batch = splits.train.batch(first);
-  const bool was_training = model.training();
   const int64_t outputs = splits.train.is_classification() ? splits.train.classes() : 1;
-  Shape result;
-  try {
-    const NoGrad no_grad;
-    model.train(false);
-    result = model(batch.inputs).shape();
-    model.train(was_training);
-  } catch (...) {
-    model.train(was_training);
-    throw;
-  }
+  const NoGrad no_grad;
+  const EvaluationMode evaluating(model);
+  const Shape result = model(batch.inputs).shape();
   require(result == Shape{1, outputs}, "fit", "the model gives ", result, " for one sample of '", splits.train.name(),
           "', which has ", outputs, splits.train.is_classification() ? " classes" : " target");
 }

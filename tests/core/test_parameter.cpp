@@ -143,6 +143,13 @@ TEST_SUITE("parameter") {
     Parameter p = dressed({0, 2});
     CHECK(message_of([&] { p.chain.attach(std::make_shared<ToyQuant>(4)); }) ==
           "[attach] cannot attach 'fake_quant': the fake-quant stage is taken by 'fake_quant'");
+    class Impostor : public ToyFold {
+     public:
+      Impostor() : ToyFold(1) {}
+      std::string_view kind() const override { return "mask"; }
+    };
+    CHECK(message_of([&] { p.chain.attach(std::make_shared<Impostor>()); }) ==
+          "[attach] the chain already has a 'mask'");
     CHECK(message_of([&] { p.chain.attach(nullptr); }) == "[attach] the transform is null");
     CHECK(p.chain.detach(Stage::kFakeQuant) != nullptr);
     CHECK(p.chain.detach(Stage::kFakeQuant) == nullptr);
