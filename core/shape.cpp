@@ -41,7 +41,7 @@ Shape::Shape(std::span<const int64_t> dims) {
 
 int Shape::normal_axis(int axis, const char* op) const {
   const int normal = axis < 0 ? axis + rank_ : axis;
-  require(normal >= 0 && normal < rank_, op, "axis ", axis, " does not exist in shape ", str());
+  require(normal >= 0 && normal < rank_, op, "axis ", axis, " does not exist in shape ", *this);
   return normal;
 }
 

@@ -1,5 +1,6 @@
 #include "datasets/registry.h"
 
+#include <array>
 #include <cstdlib>
 #include <functional>
 #include <numeric>

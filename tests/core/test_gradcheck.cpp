@@ -39,8 +39,8 @@ TEST_SUITE("gradcheck") {
       return make_op("wrong", std::move(doubled), {in[0]}, [](const Tensor& g) -> Gradients { return {g}; });
     };
     Rng rng(test_seed());
-    const Tensor x = some_tensor(rng, {3, 4});
-    CHECK(check_gradient(wrong, std::span(&x, 1), rng).relative_error > 0.1);
+    const Tensor x = some_tensor(rng, {1});  // one element: no direction in which the mistake could cancel
+    CHECK(check_gradient(wrong, std::span(&x, 1), rng).relative_error > 0.5);
   }
 }
 
