@@ -1,12 +1,13 @@
 // whittle train: a model of the zoo on a data set.
 
-#include <csignal>
+#include <unistd.h>
+
 #include <chrono>
+#include <csignal>
 #include <iomanip>
 #include <iostream>
 #include <memory>
 #include <string>
-#include <unistd.h>
 #include <vector>
 
 #include "apps/cli.h"
@@ -103,10 +104,10 @@ void train(Options& options) {
   const bool terminal = isatty(STDOUT_FILENO) != 0;
   Progress progress(std::cout, {.terminal = terminal, .classification = classification});
   if (!options.quiet) {
-    std::cout << description.name << " (" << with_thousands(trainable_count(*model)) << " parameters) on " << options.data.name << " ("
-              << splits.train.size() << " training, " << splits.validation.size() << " validation, "
-              << splits.test.size() << " test samples), seed " << options.seed << ", " << num_threads()
-              << " threads\n";
+    std::cout << description.name << " (" << with_thousands(trainable_count(*model)) << " parameters) on "
+              << options.data.name << " (" << splits.train.size() << " training, " << splits.validation.size()
+              << " validation, " << splits.test.size() << " test samples), seed " << options.seed << ", "
+              << num_threads() << " threads\n";
   }
   std::signal(SIGINT, on_signal);
   std::signal(SIGTERM, on_signal);
@@ -124,12 +125,8 @@ void train(Options& options) {
   static const TransformKinds none;
   const std::shared_ptr<Module> kept = options.out.empty() ? model : zoo::load(load_checkpoint(options.out), none);
   const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-  Json json = {{"model", description.name},
-               {"data", options.data.name},
-               {"parameters", trainable_count(*kept)},
-               {"seed", options.seed},
-               {"epochs", result.history.size()},
-               {"best_epoch", result.best_epoch},
+  Json json = {{"model", description.name}, {"data", options.data.name},       {"parameters", trainable_count(*kept)},
+               {"seed", options.seed},      {"epochs", result.history.size()}, {"best_epoch", result.best_epoch},
                {"steps", result.steps}};
   if (!splits.test.empty()) {
     const Metrics test = evaluate(*kept, splits.test);
@@ -168,7 +165,8 @@ void add_train(CLI::App& program) {
   verb->add_option("--schedule", fit_options.schedule,
                    "constant, cosine, step:30,60:0.1, onecycle; warmup:5+ in front of any")
       ->capture_default_str();
-  verb->add_option("--clip-norm", fit_options.clip_norm, "Limit of the gradient's norm; 0: none")->capture_default_str();
+  verb->add_option("--clip-norm", fit_options.clip_norm, "Limit of the gradient's norm; 0: none")
+      ->capture_default_str();
   verb->add_option("--label-smoothing", fit_options.label_smoothing, "Share of each label spread over all classes")
       ->capture_default_str();
   verb->add_option("--ema", fit_options.ema, "Decay of averaged weights; 0: none")->capture_default_str();

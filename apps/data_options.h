@@ -14,7 +14,7 @@ struct DataArguments {
   std::string name;
   std::string dir;
   std::string protocol = "own";
-  uint64_t seed = 0;  // of splits and generated sets
+  uint64_t seed = 0;       // of splits and generated sets
   double validation = -1;  // share; below 0: the data set's default
   int64_t first = 0;
 

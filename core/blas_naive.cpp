@@ -9,7 +9,9 @@ namespace whittle::inline WHITTLE_PRECISION {
 
 namespace {
 
-real element(const MatrixIn& x, int64_t i, int64_t j) { return x.transposed ? x.data[j * x.stride + i] : x.data[i * x.stride + j]; }
+real element(const MatrixIn& x, int64_t i, int64_t j) {
+  return x.transposed ? x.data[j * x.stride + i] : x.data[i * x.stride + j];
+}
 
 void gemm_naive(const MatrixIn& a, const MatrixIn& b, const MatrixOut& c, Store store) {
   for (int64_t i = 0; i < c.rows; ++i) {

@@ -41,8 +41,9 @@ real tree_sum(const real* x, int64_t n) {
   }
   Tensor partial = Tensor::empty({tiles});
   real* sums = partial.mutable_data();
-  parallel_ranges(n, kElementGrain,
-                  [=](int64_t begin, int64_t end) { sums[begin / kElementGrain] = pairwise_sum(x + begin, end - begin); });
+  parallel_ranges(n, kElementGrain, [=](int64_t begin, int64_t end) {
+    sums[begin / kElementGrain] = pairwise_sum(x + begin, end - begin);
+  });
   return pairwise_sum(sums, tiles);
 }
 

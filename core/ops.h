@@ -46,13 +46,13 @@ inline Variable operator*(real s, const Variable& x) { return affine(x, s, 0); }
 // Elementwise; gx = g f'(x). At a kink the derivative is that of the left side,
 // but for relu6 at 6, where it is 0: the mask can then be read off the result.
 
-Variable relu(const Variable& x);                                  // max(x, 0)
-Variable relu6(const Variable& x);                                 // min(max(x, 0), 6)
-Variable leaky_relu(const Variable& x, real slope = real(0.01));   // x > 0 ? x : slope x
-Variable sigmoid(const Variable& x);                               // 1 / (1 + e^-x)
-Variable tanh(const Variable& x);                                  // tanh x
-Variable hard_swish(const Variable& x);                            // x relu6(x + 3) / 6
-Variable gelu(const Variable& x);                                  // x (1 + erf(x / sqrt 2)) / 2, exact form
+Variable relu(const Variable& x);                                 // max(x, 0)
+Variable relu6(const Variable& x);                                // min(max(x, 0), 6)
+Variable leaky_relu(const Variable& x, real slope = real(0.01));  // x > 0 ? x : slope x
+Variable sigmoid(const Variable& x);                              // 1 / (1 + e^-x)
+Variable tanh(const Variable& x);                                 // tanh x
+Variable hard_swish(const Variable& x);                           // x relu6(x + 3) / 6
+Variable gelu(const Variable& x);                                 // x (1 + erf(x / sqrt 2)) / 2, exact form
 
 // Over the last axis, shifted by the row maximum so that no exp overflows.
 Variable softmax(const Variable& x);      // y = e^x / sum e^x       gx = y (g - sum g y)
@@ -148,7 +148,7 @@ Variable batch_norm_eval(const Variable& x, const Variable& gamma, const Variabl
 // All return a scalar, the mean over the batch.
 
 struct CrossEntropyOptions {
-  real label_smoothing = 0;           // e in [0, 1)
+  real label_smoothing = 0;               // e in [0, 1)
   std::span<const real> class_weights{};  // empty: all 1; else one per class, >= 0, not all 0 over the batch
 };
 
@@ -170,14 +170,14 @@ Variable huber_loss(const Variable& prediction, const Variable& target, real del
 
 // ---- Shape (ops_shape.cpp) ------------------------------------------------------
 
-Variable reshape(const Variable& x, const Shape& shape);                     // shares storage; gx = g reshaped
-Variable flatten(const Variable& x);                                         // [N, ...] -> [N, rest]
-Variable transpose(const Variable& x, std::span<const int> axes);            // result axis i is x's axis axes[i]
+Variable reshape(const Variable& x, const Shape& shape);           // shares storage; gx = g reshaped
+Variable flatten(const Variable& x);                               // [N, ...] -> [N, rest]
+Variable transpose(const Variable& x, std::span<const int> axes);  // result axis i is x's axis axes[i]
 Variable transpose(const Variable& x, std::initializer_list<int> axes);
-Variable concat(std::span<const Variable> parts, int axis);                  // all other extents equal
+Variable concat(std::span<const Variable> parts, int axis);  // all other extents equal
 Variable concat(std::initializer_list<Variable> parts, int axis);
-Variable slice(const Variable& x, int axis, int64_t begin, int64_t end);     // [begin, end), never empty
-Variable pad(const Variable& x, const Padding& padding, real value = 0);     // NHWC, around H and W
+Variable slice(const Variable& x, int axis, int64_t begin, int64_t end);  // [begin, end), never empty
+Variable pad(const Variable& x, const Padding& padding, real value = 0);  // NHWC, around H and W
 
 // ---- Reductions (ops_reduce.cpp) --------------------------------------------------
 // Over the given axes, or all of them when none are named. keep_dims leaves an

@@ -29,8 +29,8 @@ Variable matmul(const Variable& a, const Variable& b) {
   Tensor y = product(as_matrix(a.value()), as_matrix(b.value()), {a.shape()[0], b.shape()[1]});
   // Each side's gradient needs the other side's value.
   return make_op("matmul", std::move(y), {a, b},
-                 [a = b.requires_grad() ? a.value() : Tensor(), b = a.requires_grad() ? b.value() : Tensor()](
-                     const Tensor& g) -> Gradients {
+                 [a = b.requires_grad() ? a.value() : Tensor(),
+                  b = a.requires_grad() ? b.value() : Tensor()](const Tensor& g) -> Gradients {
                    const int64_t k = b.defined() ? b.dim(0) : a.dim(1);
                    return {b.defined() ? product(as_matrix(g), as_matrix(b).t(), {g.dim(0), k}) : Tensor(),
                            a.defined() ? product(as_matrix(a).t(), as_matrix(g), {k, g.dim(1)}) : Tensor()};
@@ -60,9 +60,9 @@ Variable linear(const Variable& x, const Variable& weight, const Variable& bias)
            bias.defined() ? Store::kAdd : Store::kOverwrite);
 
   return make_op("linear", std::move(y), {x, weight, bias},
-                 [x = weight.requires_grad() ? x.value() : Tensor(), weight = x.requires_grad() ? weight.value() : Tensor(),
-                  x_shape = x.shape(), weight_shape = weight.shape(),
-                  want_bias = bias.requires_grad()](const Tensor& g) -> Gradients {
+                 [x = weight.requires_grad() ? x.value() : Tensor(),
+                  weight = x.requires_grad() ? weight.value() : Tensor(), x_shape = x.shape(),
+                  weight_shape = weight.shape(), want_bias = bias.requires_grad()](const Tensor& g) -> Gradients {
                    Gradients grads(3);
                    if (weight.defined()) {
                      grads[0] = product(as_matrix(g), as_matrix(weight), x_shape);

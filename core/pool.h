@@ -19,7 +19,7 @@
 
 namespace whittle {
 
-void* pool_allocate(size_t bytes);                 // throws std::bad_alloc
+void* pool_allocate(size_t bytes);                      // throws std::bad_alloc
 void pool_release(void* block, size_t bytes) noexcept;  // `bytes` as asked for
 
 struct PoolStats {

@@ -25,7 +25,8 @@ double to_unit(uint64_t bits) { return static_cast<double>(bits >> 11) * 0x1.0p-
 std::array<uint64_t, 2> random_128(RngKey key, uint64_t index) {
   const auto low = [](uint64_t x) { return static_cast<uint32_t>(x); };
   const auto high = [](uint64_t x) { return static_cast<uint32_t>(x >> 32); };
-  const auto r = philox4x32({low(index), high(index), low(key.stream), high(key.stream)}, {low(key.seed), high(key.seed)});
+  const auto r =
+      philox4x32({low(index), high(index), low(key.stream), high(key.stream)}, {low(key.seed), high(key.seed)});
   return {(uint64_t{r[1]} << 32) | r[0], (uint64_t{r[3]} << 32) | r[2]};
 }
 

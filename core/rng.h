@@ -29,9 +29,9 @@ struct RngKey {
 std::array<uint32_t, 4> philox4x32(std::array<uint32_t, 4> counter, std::array<uint32_t, 2> key);
 
 uint64_t random_bits(RngKey key, uint64_t index);
-double uniform(RngKey key, uint64_t index);                // [0, 1), 53 bits
-double normal(RngKey key, uint64_t index);                 // mean 0, deviation 1 (Box-Muller)
-uint64_t below(RngKey key, uint64_t index, uint64_t n);    // [0, n), bias below n / 2^64
+double uniform(RngKey key, uint64_t index);              // [0, 1), 53 bits
+double normal(RngKey key, uint64_t index);               // mean 0, deviation 1 (Box-Muller)
+uint64_t below(RngKey key, uint64_t index, uint64_t n);  // [0, n), bias below n / 2^64
 
 // A sequence read one number after another: the key and the next index. Copy it
 // to save its place.

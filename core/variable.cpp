@@ -170,8 +170,9 @@ void backward(const Variable& loss) {
       if (node.inputs[i] == nullptr || !gradients[i].defined()) {
         continue;
       }
-      require(gradients[i].shape() == node.inputs[i]->shape, "backward", "op '", node.op, "' returned a gradient of shape ",
-              gradients[i].shape(), " for input ", i, " of shape ", node.inputs[i]->shape);
+      require(gradients[i].shape() == node.inputs[i]->shape, "backward", "op '", node.op,
+              "' returned a gradient of shape ", gradients[i].shape(), " for input ", i, " of shape ",
+              node.inputs[i]->shape);
       accumulate(visit_of(node.inputs[i])->grad, std::move(gradients[i]));
     }
   }

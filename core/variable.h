@@ -80,10 +80,10 @@ using NodePtr = std::shared_ptr<Node>;
 
 // Graph state only; a Node holds no forward value.
 struct Node {
-  const char* op;  // "leaf" for leaves
-  uint64_t seq;    // creation order, which is a topological order
-  Shape shape;     // of the value, and so of its gradient
-  Tensor grad;     // leaves only: what backward() has accumulated so far
+  const char* op;                                       // "leaf" for leaves
+  uint64_t seq;                                         // creation order, which is a topological order
+  Shape shape;                                          // of the value, and so of its gradient
+  Tensor grad;                                          // leaves only: what backward() has accumulated so far
   std::vector<NodePtr, PoolAllocator<NodePtr>> inputs;  // null where no gradient is needed
   Backward backward;                                    // empty for leaves, and once used
 
@@ -98,9 +98,9 @@ struct Node {
 
 class Variable {
  public:
-  Variable() = default;                                              // no value
-  Variable(Tensor value) : value_(std::move(value)) {}               // a constant; NOLINT: data flows into ops
-  static Variable leaf(Tensor value);                                // wants a gradient
+  Variable() = default;                                 // no value
+  Variable(Tensor value) : value_(std::move(value)) {}  // a constant; NOLINT: data flows into ops
+  static Variable leaf(Tensor value);                   // wants a gradient
 
   bool defined() const { return value_.defined(); }
   const Tensor& value() const { return value_; }
@@ -110,8 +110,8 @@ class Variable {
 
   // What backward() has accumulated here; undefined before the first. Leaves only.
   const Tensor& grad() const;
-  void zero_grad();                 // drops the gradient; grad() is undefined again
-  void set_grad(Tensor grad);       // for optimizers' helpers such as clipping
+  void zero_grad();            // drops the gradient; grad() is undefined again
+  void set_grad(Tensor grad);  // for optimizers' helpers such as clipping
 
   // In-place access to a leaf's value, for optimizers and loaders. All copies of
   // this Variable see the change; a graph built before it must not be run

@@ -44,7 +44,8 @@ void rotate(const std::vector<real>& image, real* out, const Extent& e, double a
           for (const int64_t i : {0, 1}) {
             const int64_t py = static_cast<int64_t>(top) + j, px = static_cast<int64_t>(left) + i;
             if (py >= 0 && py < e.height && px >= 0 && px < e.width) {
-              const double weight = (j == 0 ? 1 - (from_y - top) : from_y - top) * (i == 0 ? 1 - (from_x - left) : from_x - left);
+              const double weight =
+                  (j == 0 ? 1 - (from_y - top) : from_y - top) * (i == 0 ? 1 - (from_x - left) : from_x - left);
               sum += weight * static_cast<double>(image[static_cast<size_t>((py * e.width + px) * e.channels + c)]);
             }
           }
@@ -110,7 +111,7 @@ void mix(Batch& batch, std::span<const int64_t> samples, int64_t classes, RngKey
 }  // namespace
 
 void check_augmentation(const AugmentOptions& options, const Dataset& data) {
-  if (!options.any() && options.crop == 0 && options.rotation == 0 && options.cutout == 0 && options.mixup == 0) {
+  if (options == AugmentOptions{}) {
     return;
   }
   require(data.is_images(), "augment", "'", data.name(), "' holds rows, not images");

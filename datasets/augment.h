@@ -21,7 +21,7 @@ struct AugmentOptions {
   int64_t cutout = 0;   // side of a square set to 0; its centre lies anywhere in the image (DeVries & Taylor 2017)
   double mixup = 0;     // blend with the next image of the batch, share from Beta(mixup, mixup) (Zhang et al. 2018)
 
-  bool any() const { return crop > 0 || flip || rotation > 0 || cutout > 0 || mixup > 0; }
+  friend bool operator==(const AugmentOptions&, const AugmentOptions&) = default;
 };
 
 // Throws Error if an option is out of range, or does not fit samples of this kind.

@@ -23,8 +23,10 @@ std::vector<std::string> numbers_below(int n) {
 }  // namespace
 
 Dataset read_cifar(const std::vector<std::filesystem::path>& files, const CifarOptions& options) {
-  require(!files.empty() && options.first >= 0, "cifar", "needs at least one file and a first record count of at "
-          "least 0, got ", files.size(), " and ", options.first);
+  require(!files.empty() && options.first >= 0, "cifar",
+          "needs at least one file and a first record count of at "
+          "least 0, got ",
+          files.size(), " and ", options.first);
   const bool hundred = options.labels != CifarLabels::kTen;
   const size_t label_bytes = hundred ? 2 : 1;
   const size_t label_at = options.labels == CifarLabels::kHundredFine ? 1 : 0;
@@ -52,8 +54,8 @@ Dataset read_cifar(const std::vector<std::filesystem::path>& files, const CifarO
       }
       for (size_t i = 0; i < label_bytes; ++i) {
         if (record[i] >= limits[i]) {
-          file.refuse_at(start + i, "label ", int{record[i]}, " of record ", start / record.size(),
-                         " is outside the ", limits[i], " classes");
+          file.refuse_at(start + i, "label ", int{record[i]}, " of record ", start / record.size(), " is outside the ",
+                         limits[i], " classes");
         }
       }
       samples.labels.push_back(record[label_at]);

@@ -25,9 +25,9 @@ void check(const Preprocessing& p) {
   const auto scales = static_cast<size_t>(p.sample[-1]);
   require(p.columns.empty() || p.columns.size() == scales, "dataset", "'", p.data, "': ", p.columns.size(),
           " column names for samples of shape ", p.sample);
-  require((p.centre.empty() || p.centre.size() == scales) && (p.spread.empty() || p.spread.size() == scales),
-          "dataset", "'", p.data, "': ", p.centre.size(), " centres and ", p.spread.size(),
-          " spreads for samples of shape ", p.sample);
+  require((p.centre.empty() || p.centre.size() == scales) && (p.spread.empty() || p.spread.size() == scales), "dataset",
+          "'", p.data, "': ", p.centre.size(), " centres and ", p.spread.size(), " spreads for samples of shape ",
+          p.sample);
   require(all_finite(p.centre) && std::isfinite(p.target_centre), "dataset", "'", p.data,
           "': a centre is not a finite number");
   require(all_normal(p.spread) && all_normal({&p.target_spread, 1}), "dataset", "'", p.data,
@@ -80,8 +80,8 @@ Dataset::Dataset(Preprocessing preprocessing, Samples samples)
     : preprocessing_(std::move(preprocessing)), is_images_(preprocessing_.sample.rank() == 3) {
   check(preprocessing_);
   const std::string& name = preprocessing_.data;
-  require(is_images_ ? samples.values.empty() : samples.pixels.empty(), "dataset", "'", name,
-          "': samples of shape ", preprocessing_.sample, " are ", is_images_ ? "pixels" : "values", ", not both");
+  require(is_images_ ? samples.values.empty() : samples.pixels.empty(), "dataset", "'", name, "': samples of shape ",
+          preprocessing_.sample, " are ", is_images_ ? "pixels" : "values", ", not both");
   require(is_classification() ? samples.targets.empty() : samples.labels.empty(), "dataset", "'", name, "': ",
           is_classification() ? "has class names, so labels and no targets" : "has no class names, so no labels");
 
@@ -190,8 +190,7 @@ Batch Dataset::batch(std::span<const int64_t> indices) const {
     batch.targets = Tensor::empty({count, 1});
     real* target_out = batch.targets.mutable_data();
     for (const int64_t index : indices) {
-      *target_out++ =
-          static_cast<real>((target(index) - preprocessing_.target_centre) / preprocessing_.target_spread);
+      *target_out++ = static_cast<real>((target(index) - preprocessing_.target_centre) / preprocessing_.target_spread);
     }
   }
   return batch;

@@ -78,10 +78,10 @@ class Dataset {
   int64_t classes() const { return static_cast<int64_t>(preprocessing_.classes.size()); }
   const Preprocessing& preprocessing() const { return preprocessing_; }
 
-  int32_t label(int64_t index) const;                        // classification
-  double target(int64_t index) const;                        // regression, as stored: not scaled
-  std::span<const uint8_t> pixels(int64_t index) const;      // images
-  std::span<const double> values(int64_t index) const;       // rows, as stored: not scaled
+  int32_t label(int64_t index) const;                    // classification
+  double target(int64_t index) const;                    // regression, as stored: not scaled
+  std::span<const uint8_t> pixels(int64_t index) const;  // images
+  std::span<const double> values(int64_t index) const;   // rows, as stored: not scaled
   std::vector<int64_t> class_counts() const;
 
   // The samples at these positions, scaled. Positions may repeat.

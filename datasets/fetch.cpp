@@ -115,8 +115,8 @@ Fetched fetch(const std::string& url, const fs::path& path, const std::string& s
           options.attempts, " attempts are too few");
   if (fs::exists(path)) {
     const std::string found = sha256_of_file(path);
-    require(found == sha256, "fetch", path.string(), ": is there with other content (SHA-256 ", found, ", not ",
-            sha256, "); move it away first");
+    require(found == sha256, "fetch", path.string(), ": is there with other content (SHA-256 ", found, ", not ", sha256,
+            "); move it away first");
     return Fetched::kWasThere;
   }
   require(http_available(), "fetch", url, ": this build has no libcurl (libcurl4-openssl-dev), so it cannot download");

@@ -12,7 +12,7 @@ namespace whittle::inline WHITTLE_PRECISION::data {
 
 struct FetchOptions {
   uint64_t max_bytes = uint64_t{1} << 32;
-  int attempts = 3;           // transfers that may break off; each goes on where the last one stopped
+  int attempts = 3;             // transfers that may break off; each goes on where the last one stopped
   double connect_timeout = 20;  // seconds
   double stall_timeout = 30;    // seconds without a byte
   // Called as bytes arrive; `total` is 0 while unknown. An exception stops the download and comes

@@ -46,16 +46,16 @@ Stroke spiral_stroke() {
 const std::array<std::vector<Stroke>, kClasses>& signs() {
   constexpr double kUp = -kTurn / 4;
   static const std::array<std::vector<Stroke>, kClasses> all = {{
-      {polygon(20, 0)},                                                          // ring
-      {polygon(4, kTurn / 8)},                                                   // square
-      {polygon(3, kUp)},                                                         // triangle
-      {{{-0.9, 0}, {0.9, 0}}, {{0, -0.9}, {0, 0.9}}},                            // plus
-      {{{-0.8, -0.8}, {0.8, 0.8}}, {{-0.8, 0.8}, {0.8, -0.8}}},                  // cross
-      {polygon(5, kUp, 2)},                                                      // star
-      {{{-0.8, -0.8}, {0.8, -0.8}, {-0.8, 0.8}, {0.8, 0.8}}},                    // zigzag
-      {{{-0.8, -0.8}, {0.8, -0.8}, {-0.8, 0.8}, {0.8, 0.8}, {-0.8, -0.8}}},      // hourglass
-      {{{0, 0.9}, {0, -0.9}}, {{-0.7, -0.2}, {0, -0.9}, {0.7, -0.2}}},           // arrow
-      {spiral_stroke()},                                                         // spiral
+      {polygon(20, 0)},                                                      // ring
+      {polygon(4, kTurn / 8)},                                               // square
+      {polygon(3, kUp)},                                                     // triangle
+      {{{-0.9, 0}, {0.9, 0}}, {{0, -0.9}, {0, 0.9}}},                        // plus
+      {{{-0.8, -0.8}, {0.8, 0.8}}, {{-0.8, 0.8}, {0.8, -0.8}}},              // cross
+      {polygon(5, kUp, 2)},                                                  // star
+      {{{-0.8, -0.8}, {0.8, -0.8}, {-0.8, 0.8}, {0.8, 0.8}}},                // zigzag
+      {{{-0.8, -0.8}, {0.8, -0.8}, {-0.8, 0.8}, {0.8, 0.8}, {-0.8, -0.8}}},  // hourglass
+      {{{0, 0.9}, {0, -0.9}}, {{-0.7, -0.2}, {0, -0.9}, {0.7, -0.2}}},       // arrow
+      {spiral_stroke()},                                                     // spiral
   }};
   return all;
 }
@@ -178,14 +178,15 @@ void draw(int sign, Rng rng, double distortion, uint8_t* pixels) {
       const auto pixel = static_cast<size_t>(y * kSide + x);
       const bool erased = x >= hole_x && x < hole_x + hole && y >= hole_y && y < hole_y + hole;
       const double covered =
-          erased ? 0 : std::max(ink.coverage(pixel, pen), 0.8 * (stray_lines > 0 ? stray.coverage(pixel, stray_pen) : 0));
+          erased ? 0
+                 : std::max(ink.coverage(pixel, pen), 0.8 * (stray_lines > 0 ? stray.coverage(pixel, stray_pen) : 0));
       if (x % 4 == 0) {
         random = rng.bits();  // two bytes per pixel: their sum has a triangular distribution
       }
       const double triangular = static_cast<double>((random & 255) + (random >> 8 & 255)) - 255;
       random >>= 16;
-      pixels[pixel] = static_cast<uint8_t>(
-          std::clamp(paper + (black - paper) * covered + noise * triangular + 0.5, 0.0, 255.0));
+      pixels[pixel] =
+          static_cast<uint8_t>(std::clamp(paper + (black - paper) * covered + noise * triangular + 0.5, 0.0, 255.0));
     }
   }
 }
@@ -211,13 +212,13 @@ Dataset glyphs(const GlyphOptions& options) {
            samples.pixels.data() + i * kSide * kSide);
     }
   });
-  return Dataset({.data = "glyphs",
-                  .sample = {kSide, kSide, 1},
-                  .classes = {"ring", "square", "triangle", "plus", "cross", "star", "zigzag", "hourglass", "arrow",
-                              "spiral"},
-                  .centre = {127.5},
-                  .spread = {127.5}},
-                 std::move(samples));
+  return Dataset(
+      {.data = "glyphs",
+       .sample = {kSide, kSide, 1},
+       .classes = {"ring", "square", "triangle", "plus", "cross", "star", "zigzag", "hourglass", "arrow", "spiral"},
+       .centre = {127.5},
+       .spread = {127.5}},
+      std::move(samples));
 }
 
 }  // namespace whittle::inline WHITTLE_PRECISION::data

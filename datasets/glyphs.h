@@ -13,9 +13,9 @@ namespace whittle::inline WHITTLE_PRECISION::data {
 
 struct GlyphOptions {
   int64_t samples = 10'000;
-  int64_t first = 0;        // number of the first picture
+  int64_t first = 0;  // number of the first picture
   uint64_t seed = 0;
-  double distortion = 1;    // scales all of the above; 0: clean signs in the middle
+  double distortion = 1;  // scales all of the above; 0: clean signs in the middle
 };
 
 // Picture i is a function of (seed, i, distortion) alone and shows sign i % 10: ring,

@@ -12,8 +12,8 @@
 namespace whittle::inline WHITTLE_PRECISION::data {
 
 struct IdxOptions {
-  int rank = 3;                                 // 3: images [N,H,W]; 1: labels [N]
-  uint64_t max_bytes = uint64_t{1} << 31;       // what a header may announce
+  int rank = 3;                            // 3: images [N,H,W]; 1: labels [N]
+  uint64_t max_bytes = uint64_t{1} << 31;  // what a header may announce
 };
 
 struct IdxArray {

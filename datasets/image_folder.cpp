@@ -42,9 +42,9 @@ Dataset read_image_folder(const fs::path& folder, const ImageFolderOptions& opti
   require((options.height > 0) == (options.width > 0), "images", "give height and width, or neither, not ",
           options.height, " x ", options.width);
   require(fs::is_directory(folder), "images", folder.string(), ": is not a folder");
-  Preprocessing preprocessing{.data = options.name,
-                              .sample = {std::max<int64_t>(options.height, 1), std::max<int64_t>(options.width, 1),
-                                         options.channels}};
+  Preprocessing preprocessing{
+      .data = options.name,
+      .sample = {std::max<int64_t>(options.height, 1), std::max<int64_t>(options.width, 1), options.channels}};
   Samples samples;
   int64_t height = options.height, width = options.width;
   for (const fs::path& class_folder : visible_entries(folder)) {
@@ -66,8 +66,10 @@ Dataset read_image_folder(const fs::path& folder, const ImageFolderOptions& opti
               "; give a height and a width to resize them");
       samples.pixels.insert(samples.pixels.end(), picture.pixels.begin(), picture.pixels.end());
       samples.labels.push_back(label);
-      require(samples.pixels.size() <= options.max_bytes, "images", file.string(), ": with it the pictures take more "
-              "than ", options.max_bytes, " bytes");
+      require(samples.pixels.size() <= options.max_bytes, "images", file.string(),
+              ": with it the pictures take more "
+              "than ",
+              options.max_bytes, " bytes");
     }
   }
   require(preprocessing.classes.size() >= 2, "images", folder.string(), ": holds ", preprocessing.classes.size(),

@@ -106,7 +106,7 @@ class DataLoader::Implementation {
     const auto samples = std::span(*order).subspan(static_cast<size_t>(begin),
                                                    static_cast<size_t>(std::min(options_.batch, data_.size() - begin)));
     Batch batch = data_.batch(samples);
-    if (options_.augment.any()) {
+    if (options_.augment != AugmentOptions{}) {
       augment(batch, options_.augment, samples, data_.classes(), epoch, key());
     }
     return batch;

@@ -25,8 +25,8 @@ struct LoaderOptions {
   bool shuffle = true;     // a new order every epoch; off: the order of the data set
   bool drop_last = false;  // leave out the last batch of an epoch if it is short
   uint64_t seed = 0;
-  int workers = 1;         // 0: batches are made when asked for, in the caller's thread
-  int prefetch = 4;        // batches made ahead, at most
+  int workers = 1;   // 0: batches are made when asked for, in the caller's thread
+  int prefetch = 4;  // batches made ahead, at most
   AugmentOptions augment{};
 };
 

@@ -24,9 +24,9 @@ Picture decode_jpeg(std::span<const std::byte> file, int64_t channels, const std
   // The accurate transform: one answer on every CPU of a kind, whatever is fastest there.
   // Warnings (a file cut off in the middle decodes to grey) are errors here. A progressive
   // file may repeat cheap scans to keep a decoder busy; there is a limit.
-  const int result =
-      tjDecompress2(decoder.get(), bytes, size, picture.pixels.data(), width, 0, height,
-                    channels == 1 ? TJPF_GRAY : TJPF_RGB, TJFLAG_ACCURATEDCT | TJFLAG_STOPONWARNING | TJFLAG_LIMITSCANS);
+  const int result = tjDecompress2(decoder.get(), bytes, size, picture.pixels.data(), width, 0, height,
+                                   channels == 1 ? TJPF_GRAY : TJPF_RGB,
+                                   TJFLAG_ACCURATEDCT | TJFLAG_STOPONWARNING | TJFLAG_LIMITSCANS);
   require(result == 0, "image", name, ": is a damaged JPEG picture: ", tjGetErrorStr2(decoder.get()));
   return picture;
 }

@@ -133,9 +133,9 @@ Dataset as_edge_image(const Dataset& images) {
   for (int64_t i = 0; i < images.size(); ++i) {
     samples.labels.push_back(images.label(i));
     const std::span<const uint8_t> pixels = images.pixels(i);
-    const Picture picture = resized(
-        {.height = from[0], .width = from[1], .channels = from[2], .pixels = {pixels.begin(), pixels.end()}}, kSide,
-        kSide);
+    const Picture picture =
+        resized({.height = from[0], .width = from[1], .channels = from[2], .pixels = {pixels.begin(), pixels.end()}},
+                kSide, kSide);
     for (int64_t k = 0; k < kSide * kSide * 3; ++k) {
       samples.pixels.push_back(picture.pixels[static_cast<size_t>(from[2] == 3 ? k : k / 3)]);
     }
@@ -171,9 +171,9 @@ struct TableRecipe {
 };
 
 Splits random_table_splits(const Dataset& data, Scale scale, const LoadOptions& options) {
-  Splits splits = split(data, split_at_random(data.size(), {.validation = options.validation.value_or(0.2),
-                                                            .test = 0.2,
-                                                            .seed = options.seed}));
+  Splits splits =
+      split(data, split_at_random(data.size(),
+                                  {.validation = options.validation.value_or(0.2), .test = 0.2, .seed = options.seed}));
   splits.train = first_samples(splits.train, options.first_training);
   return scale_by_training_part(splits, {.inputs = scale, .target = options.standardize_target});
 }
@@ -250,10 +250,10 @@ Splits load_mnist(const LoadOptions& options) {
 }
 
 Splits load_fashion_mnist(const LoadOptions& options) {
-  return load_idx("fashion-mnist", {"fashion-mnist/", "FashionMNIST/raw/"},
-                  {"t-shirt/top", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag",
-                   "ankle boot"},
-                  {.mean = {0.2860}, .deviation = {0.3530}}, options);
+  return load_idx(
+      "fashion-mnist", {"fashion-mnist/", "FashionMNIST/raw/"},
+      {"t-shirt/top", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot"},
+      {.mean = {0.2860}, .deviation = {0.3530}}, options);
 }
 
 Splits load_cifar10(const LoadOptions& options) {
@@ -291,10 +291,10 @@ Splits load_cifar100(const LoadOptions& options) {
   const auto file = [&](const std::string& base) {
     return files.need({"cifar100/" + base, "cifar100/" + base + ".xz", "cifar-100-binary/" + base});
   };
-  CifarOptions reading{.labels = CifarLabels::kHundredFine,
-                       .name = "cifar100",
-                       .classes = read_names(files.need(
-                           {"cifar100/fine_label_names.txt", "cifar-100-binary/fine_label_names.txt"}))};
+  CifarOptions reading{
+      .labels = CifarLabels::kHundredFine,
+      .name = "cifar100",
+      .classes = read_names(files.need({"cifar100/fine_label_names.txt", "cifar-100-binary/fine_label_names.txt"}))};
   const Dataset test = read_cifar({file("test.bin")}, reading);
   reading.first = options.first_training;
   return image_splits(read_cifar({file("train.bin")}, reading), test,
@@ -305,18 +305,16 @@ Splits load_cifar100(const LoadOptions& options) {
 Splits load_churn(const LoadOptions& options) {
   Finder files = finder("churn", options);
   const Table table = read_csv(files.need({"tabular/churn.csv", "churn.csv", "Churn_Modelling.csv"}));
-  const TabularOptions recipe{
-      .name = "churn", .target = "Exited", .drop = {"RowNumber", "CustomerId", "Surname"}};
+  const TabularOptions recipe{.name = "churn", .target = "Exited", .drop = {"RowNumber", "CustomerId", "Surname"}};
   return table_splits(table, {.scale = Scale::kStandardize, .edge = recipe, .own = recipe}, options);
 }
 
 Splits load_telescope(const LoadOptions& options) {
   Finder files = finder("telescope", options);
-  const Table table =
-      read_csv(files.need({"tabular/telescope.dat", "telescope.dat", "magic04.data"}),
-               {.header = false,
-                .names = {"fLength", "fWidth", "fSize", "fConc", "fConc1", "fAsym", "fM3Long", "fM3Trans", "fAlpha",
-                          "fDist", "class"}});
+  const Table table = read_csv(files.need({"tabular/telescope.dat", "telescope.dat", "magic04.data"}),
+                               {.header = false,
+                                .names = {"fLength", "fWidth", "fSize", "fConc", "fConc1", "fAsym", "fM3Long",
+                                          "fM3Trans", "fAlpha", "fDist", "class"}});
   const TabularOptions recipe{.name = "telescope", .target = "class"};
   return table_splits(table, {.scale = Scale::kStandardize, .edge = recipe, .own = recipe}, options);
 }
@@ -406,7 +404,8 @@ std::vector<Entry> make_entries() {
        .description = "tiny colour photographs of ten kinds of things",
        .samples = "50,000 training images (or the first 20,000), 10,000 test images of 32 x 32 x 3, 10 classes",
        .licence = "none stated, free for research; cite Krizhevsky 2009",
-       .files = {{"cifar10/train_first20000.bin.xz", "afc29a9de4dec30e9701e674177653430e1bfaaae7044fac7aea71a57b7dea6a", ""},
+       .files = {{"cifar10/train_first20000.bin.xz", "afc29a9de4dec30e9701e674177653430e1bfaaae7044fac7aea71a57b7dea6a",
+                  ""},
                  {"cifar10/test_batch.bin.xz", "fc2855555bc4f75e12dae8b893306580f68a575e8c370d96c97840847fb4e41f", ""},
                  {"cifar10/label_names.txt", "2ce042b1e0b48db4bb214408e6414ba18b2731c24af244f2d6c112fddf31af00", ""}}},
       load_cifar10);
@@ -416,7 +415,8 @@ std::vector<Entry> make_entries() {
        .licence = "none stated, free for research; cite Krizhevsky 2009",
        .files = {{"cifar100/train.bin.xz", "9c3829bb0489bf725a42bc99de5f1ba8fca665ae661fceb8e7b0730bfb0a6902", ""},
                  {"cifar100/test.bin.xz", "5318dab2ea84d1b2e272828ab2e7601a7140b9c195871e3a6ca91c1d43cc16ea", ""},
-                 {"cifar100/fine_label_names.txt", "4a53f81a8af29bb6aa646bfe2c455db1b061edfde82a39c0cfc313ef536c681b", ""}}},
+                 {"cifar100/fine_label_names.txt", "4a53f81a8af29bb6aa646bfe2c455db1b061edfde82a39c0cfc313ef536c681b",
+                  ""}}},
       load_cifar100);
   add({.name = "churn",
        .description = "which customers leave a bank (artificial, widely copied)",

@@ -24,9 +24,9 @@ struct KnownFile {
 
 struct DataInfo {
   std::string name;
-  std::string description;   // one line
-  std::string samples;       // "60,000 training, 10,000 test images of 28 x 28 x 1, 10 classes"
-  std::string licence;       // and whom to cite
+  std::string description;         // one line
+  std::string samples;             // "60,000 training, 10,000 test images of 28 x 28 x 1, 10 classes"
+  std::string licence;             // and whom to cite
   std::vector<KnownFile> files{};  // none: generated
 };
 
@@ -35,7 +35,7 @@ std::span<const DataInfo> list();
 const DataInfo& info(const std::string& name);  // throws Error listing the names there are
 
 enum class Protocol {
-  kOwn,   // validation part by seed; scaling found on the training part
+  kOwn,  // validation part by seed; scaling found on the training part
   // As the Edge project did, for numbers that compare with its own. Tables: its 60/20/20 split, scaling
   // over the whole set, so that test rows leak into it. Images: no validation part, grey
   // ones resized to 32 x 32 x 3, (pixel/255 - 0.5)/0.5.
@@ -43,12 +43,12 @@ enum class Protocol {
 };
 
 struct LoadOptions {
-  std::filesystem::path data_dir{};      // empty: $WHITTLE_DATA
-  uint64_t seed = 0;                     // of random splits and of generated sets
+  std::filesystem::path data_dir{};  // empty: $WHITTLE_DATA
+  uint64_t seed = 0;                 // of random splits and of generated sets
   Protocol protocol = Protocol::kOwn;
-  std::optional<double> validation{};    // share of the training images, or of all rows; default 0.1 and 0.2
-  bool standardize_target = false;       // regression
-  int64_t first_training = 0;            // keep only so many of the training samples, the first ones; 0: all
+  std::optional<double> validation{};  // share of the training images, or of all rows; default 0.1 and 0.2
+  bool standardize_target = false;     // regression
+  int64_t first_training = 0;          // keep only so many of the training samples, the first ones; 0: all
 };
 
 // Throws Error in one sentence: an unknown name, files that are not there (with every place

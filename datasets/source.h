@@ -40,8 +40,8 @@ class FileReader {
   FileReader(const std::filesystem::path& path, std::string reader);
 
   uint64_t position() const { return position_; }
-  size_t read(std::span<uint8_t> into);                             // as ByteSource::read
-  void read_all(std::span<uint8_t> into, std::string_view what);    // refuses if the file ends before
+  size_t read(std::span<uint8_t> into);                               // as ByteSource::read
+  void read_all(std::span<uint8_t> into, std::string_view what);      // refuses if the file ends before
   std::vector<uint8_t> bytes(uint64_t count, std::string_view what);  // grows as bytes arrive
   uint32_t big_endian_32(std::string_view what);
   void expect_end(std::string_view why);

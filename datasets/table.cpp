@@ -247,8 +247,8 @@ Table read_csv(const std::filesystem::path& path, const CsvOptions& options) {
   }
   check_names(lines, columns);
   for (const std::string& name : options.text) {
-    require(std::ranges::any_of(columns, [&](const Growing& g) { return g.column.name == name; }), "csv",
-            path.string(), ": has no column '", name, "' to read as text");
+    require(std::ranges::any_of(columns, [&](const Growing& g) { return g.column.name == name; }), "csv", path.string(),
+            ": has no column '", name, "' to read as text");
   }
   if (options.header) {
     more = lines.next(line);

@@ -20,9 +20,9 @@ namespace whittle::inline WHITTLE_PRECISION::data {
 struct Column {
   std::string name;
   bool is_number = true;
-  std::vector<double> numbers{};         // numeric columns: one per row
-  std::vector<int32_t> codes{};          // text columns: one per row, an index into categories
-  std::vector<std::string> categories{}; // distinct texts, sorted bytewise
+  std::vector<double> numbers{};          // numeric columns: one per row
+  std::vector<int32_t> codes{};           // text columns: one per row, an index into categories
+  std::vector<std::string> categories{};  // distinct texts, sorted bytewise
 };
 
 struct Table {

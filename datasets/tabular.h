@@ -13,12 +13,12 @@ namespace whittle::inline WHITTLE_PRECISION::data {
 
 struct TabularOptions {
   std::string name = "table";
-  std::string target;                // column to predict
-  bool classify = true;              // the target's distinct values are classes; otherwise it is a number
-  std::vector<std::string> drop{};   // columns that are not inputs
-  double target_divisor = 1;         // regression: target = cell / target_divisor
-  double trim_low = 0;               // regression: keep the rows whose target lies between these quantiles
-  double trim_high = 1;              //   (linear interpolation), both ends included
+  std::string target;               // column to predict
+  bool classify = true;             // the target's distinct values are classes; otherwise it is a number
+  std::vector<std::string> drop{};  // columns that are not inputs
+  double target_divisor = 1;        // regression: target = cell / target_divisor
+  double trim_low = 0;              // regression: keep the rows whose target lies between these quantiles
+  double trim_high = 1;             //   (linear interpolation), both ends included
 
   // The inputs a trained network expects, from its Preprocessing: then `drop` is not looked at
   // and a category that the table lacks is an input that is always 0.

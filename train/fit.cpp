@@ -43,8 +43,7 @@ Metrics metrics_from(const Json& j) {
 }
 
 Json to_json(const EpochRecord& r) {
-  return {{"epoch", r.epoch},     {"rate", r.rate},
-          {"train", to_json(r.train)}, {"validation", to_json(r.validation)},
+  return {{"epoch", r.epoch},     {"rate", r.rate}, {"train", to_json(r.train)}, {"validation", to_json(r.validation)},
           {"seconds", r.seconds}, {"best", r.best}};
 }
 
@@ -357,7 +356,8 @@ class Fit {
       return;
     }
     std::string text =
-        "epoch,rate,train_loss,train_accuracy,train_mse,validation_loss,validation_accuracy,validation_mse,seconds,best\n";
+        "epoch,rate,train_loss,train_accuracy,train_mse,validation_loss,validation_accuracy,validation_mse,seconds,"
+        "best\n";
     for (const EpochRecord& r : result_.history) {
       char line[512];
       std::snprintf(line, sizeof(line), "%lld,%.9g,%.9g,%.9g,%.9g,%.9g,%.9g,%.9g,%.3f,%d\n",

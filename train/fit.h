@@ -31,9 +31,9 @@
 namespace whittle::inline WHITTLE_PRECISION {
 
 struct EpochRecord {
-  int64_t epoch = 0;  // from 1
-  double rate = 0;    // of the last step
-  Metrics train;      // running: of the batches as they were trained on, augmented
+  int64_t epoch = 0;   // from 1
+  double rate = 0;     // of the last step
+  Metrics train;       // running: of the batches as they were trained on, augmented
   Metrics validation;  // samples == 0 if there is no validation set
   double seconds = 0;  // of this epoch, in the run that ended it
   bool best = false;
@@ -77,12 +77,12 @@ struct FitOptions {
 
   int64_t patience = 0;  // stop after so many epochs without a better validation metric; 0: never
 
-  std::filesystem::path out{};  // empty: nothing is written
-  bool resume = false;          // go on from out's last state, if there is one
-  std::filesystem::path log{};  // CSV, a line per epoch; empty: none
+  std::filesystem::path out{};                    // empty: nothing is written
+  bool resume = false;                            // go on from out's last state, if there is one
+  std::filesystem::path log{};                    // CSV, a line per epoch; empty: none
   std::map<std::string, std::string> metadata{};  // for the checkpoints: what the model is
 
-  const TransformKinds* kinds = nullptr;  // to rebuild transforms on resume; null: none are known
+  const TransformKinds* kinds = nullptr;    // to rebuild transforms on resume; null: none are known
   const std::atomic<bool>* stop = nullptr;  // set by a signal handler: save and return
 };
 

@@ -49,8 +49,9 @@ void Progress::step(const StepReport& r) {
   }
   constexpr int64_t kWidth = 24;
   const auto filled = static_cast<size_t>(r.step * kWidth / std::max<int64_t>(r.steps, 1));
-  out_ << "\r\x1b[K" << text("epoch %lld/%lld ", static_cast<long long>(r.epoch), static_cast<long long>(r.epochs)) << '['
-       << std::string(filled, '#') << std::string(static_cast<size_t>(kWidth) - filled, '.') << "] " << numbers << std::flush;
+  out_ << "\r\x1b[K" << text("epoch %lld/%lld ", static_cast<long long>(r.epoch), static_cast<long long>(r.epochs))
+       << '[' << std::string(filled, '#') << std::string(static_cast<size_t>(kWidth) - filled, '.') << "] " << numbers
+       << std::flush;
 }
 
 void Progress::epoch(const EpochRecord& r) {

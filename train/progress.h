@@ -11,8 +11,8 @@
 namespace whittle::inline WHITTLE_PRECISION {
 
 struct ProgressOptions {
-  bool terminal = false;         // redraw one line; else only whole lines are written
-  bool classification = true;    // which metric to show
+  bool terminal = false;          // redraw one line; else only whole lines are written
+  bool classification = true;     // which metric to show
   double log_every_seconds = 30;  // plain lines within long epochs
 };
 

@@ -59,8 +59,7 @@ GradientCheck check_gradient(const std::function<Variable(std::span<const Variab
     return dot(f(moved).value(), weights);
   };
   constexpr double kStep = 1e-3;
-  result.numeric =
-      (8 * (along(kStep) - along(-kStep)) - (along(2 * kStep) - along(-2 * kStep))) / (12 * kStep);
+  result.numeric = (8 * (along(kStep) - along(-kStep)) - (along(2 * kStep) - along(-2 * kStep))) / (12 * kStep);
   const double difference = std::abs(result.analytic - result.numeric);
   // A function without any gradient must also have no numeric one.
   result.relative_error = scale > 0 ? difference / scale : difference;

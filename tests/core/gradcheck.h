@@ -18,8 +18,8 @@
 namespace whittle::inline WHITTLE_PRECISION {
 
 struct GradientCheck {
-  double analytic = 0;   // <dL/dx, d>
-  double numeric = 0;    // by differences
+  double analytic = 0;  // <dL/dx, d>
+  double numeric = 0;   // by differences
   double relative_error = 0;
 };
 

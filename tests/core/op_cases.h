@@ -18,8 +18,8 @@ namespace whittle::inline WHITTLE_PRECISION {
 
 // One concrete call: inputs, and the op as a function of them.
 struct OpInstance {
-  std::string description;       // shapes and options, for failure messages
-  std::vector<Tensor> inputs;    // all of them are differentiated
+  std::string description;     // shapes and options, for failure messages
+  std::vector<Tensor> inputs;  // all of them are differentiated
   std::function<Variable(std::span<const Variable>)> run;
 };
 

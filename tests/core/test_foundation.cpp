@@ -72,8 +72,9 @@ TEST_SUITE("shape") {
     CHECK(message_of([] { Shape{-3}; }) == "[shape] dimension 0 of [-3] is not positive");
     CHECK(message_of([] { Shape{1, 1, 1, 1, 1, 1, 1, 1, 1}; }) == "[shape] rank 9 is above the limit of 8");
     // The products of these wrap around in 64 bits.
-    CHECK(message_of([] { Shape{int64_t{1} << 32, int64_t{1} << 32}; }).find("more than 2^48 elements") !=
-          std::string::npos);
+    CHECK(message_of([] {
+            Shape{int64_t{1} << 32, int64_t{1} << 32};
+          }).find("more than 2^48 elements") != std::string::npos);
     CHECK(message_of([] { Shape{65537, 65536, 65537, 65536}; }).find("more than 2^48") != std::string::npos);
     CHECK(message_of([] { Shape{INT64_MAX}; }).find("more than 2^48") != std::string::npos);
     CHECK(message_of([] { return Shape{2, 3}[2]; }) == "[shape] axis 2 does not exist in shape [2,3]");
@@ -158,15 +159,14 @@ TEST_SUITE("tensor") {
   }
 
   TEST_CASE("misuse is one sentence") {
-    CHECK(message_of([] { Tensor::of({2, 2}, {1, 2, 3}); }) ==
-          "[tensor] 3 values given for shape [2,2] of 4 elements");
-    CHECK(message_of([] { return Tensor::zeros({2, 2}).reshape({3}); }) ==
-          "[reshape] shape [2,2] has 4 elements, [3] has 3");
+    CHECK(message_of([] { Tensor::of({2, 2}, {1, 2, 3}); }) == "[tensor] 3 values given for shape [2,2] of 4 elements");
+    CHECK(message_of([] {
+            return Tensor::zeros({2, 2}).reshape({3});
+          }) == "[reshape] shape [2,2] has 4 elements, [3] has 3");
     CHECK(message_of([] { return Tensor::zeros({2}).item(); }) ==
           "[tensor] item() needs exactly one element, shape is [2]");
     CHECK(message_of([] { return Tensor().item(); }).find("[tensor]") == 0);
-    CHECK(message_of([] { return Tensor::zeros({2}).at({2}); }) ==
-          "[tensor] index 2 is outside axis 0 of shape [2]");
+    CHECK(message_of([] { return Tensor::zeros({2}).at({2}); }) == "[tensor] index 2 is outside axis 0 of shape [2]");
     CHECK(message_of([] { return Tensor().reshape({1}); }).find("[reshape]") == 0);
   }
 
@@ -418,7 +418,8 @@ TEST_SUITE("blas") {
         const auto exact = product_in_double(left, right, start.values(), add);
         for (const bool tiled : {false, true}) {
           Tensor c = start.clone();
-          (tiled ? multiply : gemm)(left, right, MatrixOut(c.mutable_data(), m, n), add ? Store::kAdd : Store::kOverwrite);
+          (tiled ? multiply : gemm)(left, right, MatrixOut(c.mutable_data(), m, n),
+                                    add ? Store::kAdd : Store::kOverwrite);
           double worst = 0;
           for (size_t j = 0; j < exact.size(); ++j) {
             worst = std::max(worst, std::abs(static_cast<double>(c.data()[j]) - exact[j]));
@@ -433,7 +434,8 @@ TEST_SUITE("blas") {
   TEST_CASE("products do not depend on the thread count") {
     for (const BlasBackend& backend : blas_backends()) {
       set_blas_backend(backend.name);
-      for (const auto& [m, n, k] : {std::array<int64_t, 3>{700, 300, 50}, {64, 64, 5000}, {513, 10, 784}, {10, 784, 512}}) {
+      for (const auto& [m, n, k] :
+           {std::array<int64_t, 3>{700, 300, 50}, {64, 64, 5000}, {513, 10, 784}, {10, 784, 512}}) {
         const Tensor a = Tensor::uniform({m, k}, {.seed = 1}, -1, 1);
         const Tensor b = Tensor::uniform({k, n}, {.seed = 2}, -1, 1);
         CHECK(same_for_any_thread_count([&] {

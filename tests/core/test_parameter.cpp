@@ -79,7 +79,8 @@ class ToyQuant : public Transform {
 TransformKinds toy_kinds() {
   TransformKinds kinds;
   kinds.add("mask", [](const Json&, const Shape& shape) { return std::make_shared<ToyMask>(Tensor::zeros(shape)); });
-  kinds.add("fold", [](const Json& spec, const Shape&) { return std::make_shared<ToyFold>(spec.at("shift").get<real>()); });
+  kinds.add("fold",
+            [](const Json& spec, const Shape&) { return std::make_shared<ToyFold>(spec.at("shift").get<real>()); });
   kinds.add("fake_quant",
             [](const Json& spec, const Shape&) { return std::make_shared<ToyQuant>(spec.at("bits").get<int>()); });
   return kinds;
@@ -203,8 +204,9 @@ TEST_SUITE("parameter") {
     const auto refused = [&](Checkpoint bad, const TransformKinds& kinds, const char* phrase) {
       Parameter w(Tensor::of({4}, {5, 5, 5, 5}));
       Parameter b(Tensor::of({2}, {6, 6}));
-      const std::string message = message_of(
-          [&] { restore_parameters(bad, std::vector<NamedParameter>{{"w", &w}, {"b", &b}}, kinds); });
+      const std::string message = message_of([&] {
+        restore_parameters(bad, std::vector<NamedParameter>{{"w", &w}, {"b", &b}}, kinds);
+      });
       CAPTURE(message);
       CHECK(message.find(phrase) != std::string::npos);
       CHECK(numbers(w.raw.value()) == std::vector<real>{5, 5, 5, 5});
@@ -239,8 +241,8 @@ TEST_SUITE("parameter") {
     refused(with_specs(R"({"w":[{"kind":"mask"}]})"), toy_kinds(), "lacks its kind or spec");
     refused(with_specs(R"({"w":[{"kind":"fold","spec":{}}]})"), toy_kinds(), "the spec of 'w' does not fit its kind");
     refused(with_specs(R"({"w":[{"kind":"fake_quant","spec":{"bits":99}}]})"), toy_kinds(), "bits out of range");
-    refused(with_specs(R"({"w":[{"kind":"fold","spec":{"shift":1}},{"kind":"fold","spec":{"shift":1}}]})"),
-            toy_kinds(), "stage is taken");
+    refused(with_specs(R"({"w":[{"kind":"fold","spec":{"shift":1}},{"kind":"fold","spec":{"shift":1}}]})"), toy_kinds(),
+            "stage is taken");
   }
 
   TEST_CASE("a kind is registered once") {

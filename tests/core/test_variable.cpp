@@ -99,8 +99,8 @@ TEST_SUITE("variable") {
     const Variable w = leaf({1});
     const Variable v = leaf({1});
     int calls = 0;
-    const Variable stopped =
-        make_op("stop", Tensor::of({1}, {7}), {counted(w, &calls)}, [](const Tensor&) -> Gradients { return {Tensor()}; });
+    const Variable stopped = make_op("stop", Tensor::of({1}, {7}), {counted(w, &calls)},
+                                     [](const Tensor&) -> Gradients { return {Tensor()}; });
     backward(sum(mul(stopped, v)));
     CHECK(calls == 0);
     CHECK_FALSE(w.grad().defined());
@@ -131,7 +131,8 @@ TEST_SUITE("variable") {
   TEST_CASE("closures and what they captured are released as backward goes") {
     Tensor captured = Tensor::zeros({4});
     const Variable w = leaf({1, 1, 1, 1});
-    const Variable y = make_op("hold", Tensor::zeros({4}), {w}, [captured](const Tensor& g) -> Gradients { return {g}; });
+    const Variable y =
+        make_op("hold", Tensor::zeros({4}), {w}, [captured](const Tensor& g) -> Gradients { return {g}; });
     const Variable loss = sum(y);
     CHECK_FALSE(captured.is_unique());
     backward(loss);
@@ -172,8 +173,9 @@ TEST_SUITE("variable") {
     };
     CHECK(broken([](const Tensor& g) -> Gradients { return {g}; }) ==
           "[backward] op 'broken' returned 1 gradients for 2 inputs");
-    CHECK(broken([](const Tensor& g) -> Gradients { return {g, Tensor::zeros({3})}; }) ==
-          "[backward] op 'broken' returned a gradient of shape [3] for input 1 of shape [2]");
+    CHECK(broken([](const Tensor& g) -> Gradients {
+            return {g, Tensor::zeros({3})};
+          }) == "[backward] op 'broken' returned a gradient of shape [3] for input 1 of shape [2]");
     CHECK(broken([](const Tensor&) -> Gradients { throw Error("[broken] no"); }) == "[broken] no");
     CHECK_FALSE(w.grad().defined());
     CHECK_FALSE(v.grad().defined());
@@ -191,8 +193,7 @@ TEST_SUITE("variable") {
           "[grad] only leaves keep a gradient; this Variable is the result of an op");
     CHECK(message_of([&] { return Variable(Tensor::zeros({1})).grad(); }) ==
           "[grad] only leaves keep a gradient; this Variable is a constant");
-    CHECK(message_of([&] { return y.mutable_data(); }) ==
-          "[mutable_data] only a leaf's value may be written in place");
+    CHECK(message_of([&] { return y.mutable_data(); }) == "[mutable_data] only a leaf's value may be written in place");
     CHECK(message_of([&] { return Variable::leaf(Tensor()); }) == "[leaf] the value is undefined");
   }
 

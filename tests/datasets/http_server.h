@@ -15,13 +15,13 @@ class HttpServer {
  public:
   struct Behaviour {
     std::string body{};
-    bool ranges = true;          // false: Range headers are ignored, the whole file is sent
-    int64_t cut_after = -1;      // close the connection after so many bytes of body; -1: never
-    int cuts = 1 << 30;          // how many answers are cut that way
-    int status = 200;            // anything else is answered without the body
-    std::string redirect{};      // answer 302 to there
-    bool announce_size = true;   // send Content-Length
-    int failures = 0;            // answer so many requests with 503 first
+    bool ranges = true;         // false: Range headers are ignored, the whole file is sent
+    int64_t cut_after = -1;     // close the connection after so many bytes of body; -1: never
+    int cuts = 1 << 30;         // how many answers are cut that way
+    int status = 200;           // anything else is answered without the body
+    std::string redirect{};     // answer 302 to there
+    bool announce_size = true;  // send Content-Length
+    int failures = 0;           // answer so many requests with 503 first
   };
 
   HttpServer();

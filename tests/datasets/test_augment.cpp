@@ -192,7 +192,8 @@ TEST_SUITE("augment") {
   }
 
   TEST_CASE("options that do not fit are refused") {
-    const data::Dataset images({.data = "i", .sample = {4, 6, 1}, .classes = {"a", "b"}}, {.pixels = std::vector<uint8_t>(24), .labels = {0}});
+    const data::Dataset images({.data = "i", .sample = {4, 6, 1}, .classes = {"a", "b"}},
+                               {.pixels = std::vector<uint8_t>(24), .labels = {0}});
     const data::Dataset rows({.data = "r", .sample = {1}}, {.values = {1}, .targets = {1}});
     const auto says = [](const data::AugmentOptions& options, const data::Dataset& set) {
       return message_of([&] {

@@ -43,8 +43,9 @@ TEST_SUITE("cifar") {
     CHECK(set.pixels(2)[2] == 32);
     CHECK(set.pixels(0)[3 * 1023 + 2] == 9);
     CHECK(data::read_cifar({a, b}, {.first = 2}).size() == 2);
-    CHECK(message_of([&] { return data::read_cifar({a, b}, {.first = 4}); }).find("the files hold 3") !=
-          std::string::npos);
+    CHECK(message_of([&] {
+            return data::read_cifar({a, b}, {.first = 4});
+          }).find("the files hold 3") != std::string::npos);
   }
 
   TEST_CASE("CIFAR-100 has two labels; either can be used") {

@@ -20,8 +20,7 @@ namespace {
 std::string refusal(std::string_view text, bool keel = false, const data::CsvOptions& options = {}) {
   const TempFolder folder;
   const auto path = write(folder / "t", text);
-  const std::string message =
-      message_of([&] { return keel ? data::read_keel(path) : data::read_csv(path, options); });
+  const std::string message = message_of([&] { return keel ? data::read_keel(path) : data::read_csv(path, options); });
   const std::string start = std::string(keel ? "[keel] " : "[csv] ") + path.string() + ": ";
   return message.starts_with(start) ? message.substr(start.size()) : "unexpected: " + message;
 }
@@ -35,7 +34,9 @@ data::Table csv(std::string_view text, const data::CsvOptions& options = {}) {
 
 TEST_SUITE("csv") {
   TEST_CASE("numbers, text, quotes, spaces, line ends of all kinds") {
-    const data::Table table = csv("\xef\xbb\xbf" "a, b ,c\r\n1, red ,\"x, \"\"y\"\"\"\r\n\r\n-2.5e3,blue,z");
+    const data::Table table =
+        csv("\xef\xbb\xbf"
+            "a, b ,c\r\n1, red ,\"x, \"\"y\"\"\"\r\n\r\n-2.5e3,blue,z");
     CHECK(table.rows == 2);
     CHECK(table.column("a").numbers == std::vector<double>{1, -2500});
     CHECK(table.column("b").categories == std::vector<std::string>{"blue", "red"});
@@ -45,7 +46,8 @@ TEST_SUITE("csv") {
   }
 
   TEST_CASE("without a header, and columns declared as text") {
-    const data::Table table = csv("1;2\n3;4\n", {.header = false, .names = {"x", "code"}, .text = {"code"}, .separator = ';'});
+    const data::Table table =
+        csv("1;2\n3;4\n", {.header = false, .names = {"x", "code"}, .text = {"code"}, .separator = ';'});
     CHECK(table.column("x").numbers == std::vector<double>{1, 3});
     CHECK(table.column("code").categories == std::vector<std::string>{"2", "4"});
     CHECK(csv("1,2\n", {.header = false}).column("2").numbers[0] == 2);
@@ -109,7 +111,8 @@ TEST_SUITE("csv") {
     CHECK(table.column("C").codes == std::vector<int32_t>{0, 1});
 
     CHECK(refusal(head + "0,0,maybe\n", true) == "line 8: column C holds 'maybe', which its declaration does not list");
-    CHECK(refusal(head + "3,0,no\n", true) == "line 8: column A holds 3, which is outside its declared range of -1.5 to 2");
+    CHECK(refusal(head + "3,0,no\n", true) ==
+          "line 8: column A holds 3, which is outside its declared range of -1.5 to 2");
     CHECK(refusal(head + "0,0.5,no\n", true) == "line 8: column B holds 0.5, but is declared integer");
     CHECK(refusal(head, true) == "holds no rows");
     CHECK(refusal("@relation r\n@attribute A real\n", true) == "has no @data line");
@@ -125,7 +128,8 @@ TEST_SUITE("csv") {
     const data::Table table = csv("id,colour,size,kind\n1,red,5,b\n2,blue,7,a\n3,red,6,b\n");
     const data::Tabular made = data::make_dataset(table, {.name = "t", .target = "kind", .drop = {"id"}});
     const data::Dataset& set = made.data;
-    CHECK(set.preprocessing().columns == std::vector<data::InputColumn>{{"colour", "blue"}, {"colour", "red"}, {"size"}});
+    CHECK(set.preprocessing().columns ==
+          std::vector<data::InputColumn>{{"colour", "blue"}, {"colour", "red"}, {"size"}});
     CHECK(set.preprocessing().classes == std::vector<std::string>{"a", "b"});
     CHECK(std::vector<double>(set.values(1).begin(), set.values(1).end()) == std::vector<double>{1, 0, 7});
     CHECK(set.label(0) == 1);
@@ -137,13 +141,16 @@ TEST_SUITE("csv") {
     CHECK(std::vector<double>(again.values(0).begin(), again.values(0).end()) == std::vector<double>{0, 0, 9});
     CHECK(std::vector<double>(again.values(1).begin(), again.values(1).end()) == std::vector<double>{0, 1, 8});
 
-    CHECK(message_of([&] { return data::make_dataset(table, {.target = "kind", .drop = {"Id"}}); })
-              .find("has no column 'Id'") != std::string::npos);
-    CHECK(message_of([&] { return data::make_dataset(table, {.target = "kind", .classify = false}); })
-              .find("holds text and cannot be a regression target") != std::string::npos);
+    CHECK(message_of([&] {
+            return data::make_dataset(table, {.target = "kind", .drop = {"Id"}});
+          }).find("has no column 'Id'") != std::string::npos);
+    CHECK(message_of([&] {
+            return data::make_dataset(table, {.target = "kind", .classify = false});
+          }).find("holds text and cannot be a regression target") != std::string::npos);
     const data::Table halves = csv("x,y\n1,0.5\n2,1\n");
-    CHECK(message_of([&] { return data::make_dataset(halves, {.target = "y"}); })
-              .find("classes are text or whole numbers") != std::string::npos);
+    CHECK(message_of([&] {
+            return data::make_dataset(halves, {.target = "y"});
+          }).find("classes are text or whole numbers") != std::string::npos);
   }
 
   TEST_CASE("quantiles interpolate linearly, trimming keeps both ends") {

@@ -2,7 +2,6 @@
 // sends wrong bytes.
 
 #include <doctest/doctest.h>
-
 #include <fcntl.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -152,8 +151,9 @@ TEST_SUITE("fetch") {
     const std::string body = content(1000);
     for (const bool announce : {true, false}) {
       server.behave({.body = body + "x", .announce_size = announce});
-      CHECK(message_of([&] { return data::fetch(server.url(), folder / "f", sum_of(body)); })
-                .find("what came has SHA-256 " + sum_of(body + "x") + ", not " + sum_of(body) + "; it was thrown away") !=
+      CHECK(message_of([&] {
+              return data::fetch(server.url(), folder / "f", sum_of(body));
+            }).find("what came has SHA-256 " + sum_of(body + "x") + ", not " + sum_of(body) + "; it was thrown away") !=
             std::string::npos);
       CHECK_FALSE(std::filesystem::exists(folder / "f"));
       CHECK_FALSE(std::filesystem::exists(folder / "f.part"));
@@ -164,8 +164,9 @@ TEST_SUITE("fetch") {
           std::string::npos);
     write(folder / "g", "precious");
     server.behave({.body = body});
-    CHECK(message_of([&] { return data::fetch(server.url(), folder / "g", sum_of(body)); })
-              .find("is there with other content") != std::string::npos);
+    CHECK(message_of([&] {
+            return data::fetch(server.url(), folder / "g", sum_of(body));
+          }).find("is there with other content") != std::string::npos);
     CHECK(read(folder / "g") == "precious");
   }
 
@@ -188,10 +189,12 @@ TEST_SUITE("fetch") {
     CHECK(message_of([&] { return data::fetch(server.url(), folder / "g", sum_of(body)); }).find("503") !=
           std::string::npos);
     server.behave({.body = content(200'000)});
-    CHECK(message_of([&] { return data::fetch(server.url(), folder / "h", sum_of(body), {.max_bytes = 1000, .attempts = 1}); })
-              .find("the answer is larger than 1000 bytes") != std::string::npos);
-    CHECK(message_of([&] { return data::fetch("http://127.0.0.1:1/x", folder / "i", sum_of(body), {.attempts = 1}); })
-              .find("[fetch] http://127.0.0.1:1/x: ") == 0);
+    CHECK(message_of([&] {
+            return data::fetch(server.url(), folder / "h", sum_of(body), {.max_bytes = 1000, .attempts = 1});
+          }).find("the answer is larger than 1000 bytes") != std::string::npos);
+    CHECK(message_of([&] {
+            return data::fetch("http://127.0.0.1:1/x", folder / "i", sum_of(body), {.attempts = 1});
+          }).find("[fetch] http://127.0.0.1:1/x: ") == 0);
   }
 
   TEST_CASE("redirects are followed, but never out of http") {
@@ -205,8 +208,9 @@ TEST_SUITE("fetch") {
     CHECK(data::fetch(server.url(), folder / "f", sum_of(body)) == data::Fetched::kDownloaded);
     const auto secret = write(folder / "secret", body);
     server.behave({.body = "x", .redirect = "file://" + secret.string()});
-    CHECK(message_of([&] { return data::fetch(server.url(), folder / "g", sum_of(body), {.attempts = 1}); })
-              .starts_with("[fetch] "));
+    CHECK(message_of([&] {
+            return data::fetch(server.url(), folder / "g", sum_of(body), {.attempts = 1});
+          }).starts_with("[fetch] "));
     CHECK_FALSE(std::filesystem::exists(folder / "g"));
   }
 
@@ -250,8 +254,9 @@ TEST_SUITE("fetch") {
     char answer = 0;
     REQUIRE(::read(ready[0], &answer, 1) == 1);
     CHECK(answer == 'y');
-    CHECK(message_of([&] { return data::fetch(server.url(), folder / "f", sum_of("x")); })
-              .find("another program is downloading it") != std::string::npos);
+    CHECK(message_of([&] {
+            return data::fetch(server.url(), folder / "f", sum_of("x"));
+          }).find("another program is downloading it") != std::string::npos);
     ::kill(other, SIGKILL);
     ::waitpid(other, nullptr, 0);
     ::close(ready[0]);

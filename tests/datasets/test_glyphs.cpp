@@ -100,7 +100,8 @@ TEST_SUITE("glyphs") {
   }
 
   TEST_CASE("hard enough that pixels alone do not tell, regular enough that they say something") {
-    const double share = nearest_mean_accuracy(data::glyphs({.samples = 2000}), data::glyphs({.samples = 500, .first = 5000}));
+    const double share =
+        nearest_mean_accuracy(data::glyphs({.samples = 2000}), data::glyphs({.samples = 500, .first = 5000}));
     CAPTURE(share);
     CHECK(share > 0.4);
     CHECK(share < 0.85);

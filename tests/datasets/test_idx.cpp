@@ -60,7 +60,8 @@ TEST_SUITE("idx") {
     CHECK(refusal(folder, {}) == "byte 0: the file ends inside the magic number (4 bytes from byte 0)");
     CHECK(refusal(folder, bytes({0, 0, 8, 1}) + big_endian(1)).starts_with("byte 0: the magic number is 2049"));
     CHECK(refusal(folder, bytes({0, 0, 13, 3})).starts_with("byte 0: the magic number is 3331"));
-    CHECK(refusal(folder, bytes({0, 0, 8, 3, 0, 0})) == "byte 6: the file ends inside the header (4 bytes from byte 4)");
+    CHECK(refusal(folder, bytes({0, 0, 8, 3, 0, 0})) ==
+          "byte 6: the file ends inside the header (4 bytes from byte 4)");
     CHECK(refusal(folder, bytes({0, 0, 8, 3}) + big_endian(2) + big_endian(0)) == "byte 8: extent 1 is 0");
     Bytes file = images_file();
     file.pop_back();
@@ -123,8 +124,9 @@ TEST_SUITE("idx") {
     const TempFolder folder;
     const auto images = write(folder / "i", images_file());
     const auto three = write(folder / "3", bytes({0, 0, 8, 1}) + big_endian(3) + bytes({1, 2, 3}));
-    CHECK(message_of([&] { return data::read_idx_images(images, three, {}); })
-              .find("holds 2 images, but " + three.string() + " holds 3 labels") != std::string::npos);
+    CHECK(message_of([&] {
+            return data::read_idx_images(images, three, {});
+          }).find("holds 2 images, but " + three.string() + " holds 3 labels") != std::string::npos);
     const auto ten = write(folder / "10", bytes({0, 0, 8, 1}) + big_endian(2) + bytes({1, 10}));
     CHECK(message_of([&] { return data::read_idx_images(images, ten, {}); }) ==
           "[idx] " + ten.string() + ": byte 9: label 10 of image 1 is outside the 10 classes");

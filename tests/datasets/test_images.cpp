@@ -40,9 +40,7 @@ Bytes png(uint32_t width, uint32_t height, int channels, const Bytes& lines) {
 }
 
 // Red, green / blue, white.
-Bytes four_colours() {
-  return png(2, 2, 3, bytes({0, 255, 0, 0, 0, 255, 0, /**/ 0, 0, 0, 255, 255, 255, 255}));
-}
+Bytes four_colours() { return png(2, 2, 3, bytes({0, 255, 0, 0, 0, 255, 0, /**/ 0, 0, 0, 255, 255, 255, 255})); }
 
 Bytes bmp_four_colours() {  // 24 bits, bottom line first, blue-green-red, lines of 8 bytes
   return bytes("BM") + bytes({70, 0, 0, 0, 0, 0, 0, 0, 54, 0, 0, 0, 40, 0, 0, 0, 2, 0, 0, 0, 2, 0, 0, 0, 1, 0, 24, 0}) +
@@ -114,7 +112,8 @@ TEST_SUITE("images") {
       };
       for (size_t length = 0; length + 16 < file.size(); ++length) {  // the last bytes may be padding and checksums
         CAPTURE(length);
-        CHECK(decode(Bytes(file.begin(), file.begin() + static_cast<std::ptrdiff_t>(length))).starts_with("[image] x: "));
+        CHECK(
+            decode(Bytes(file.begin(), file.begin() + static_cast<std::ptrdiff_t>(length))).starts_with("[image] x: "));
       }
       for (size_t i = 0; i < file.size(); ++i) {
         Bytes damaged = file;
@@ -127,14 +126,15 @@ TEST_SUITE("images") {
 
   TEST_CASE("pictures that are too large are refused before they are decoded") {
     const Bytes wide = png(4097, 1, 1, Bytes(4098, 0));
-    CHECK(message_of([&] { return data::decode_png_or_bmp(as_bytes(wide), 1, "w.png"); })
-              .starts_with("[image] w.png: "));
+    CHECK(
+        message_of([&] { return data::decode_png_or_bmp(as_bytes(wide), 1, "w.png"); }).starts_with("[image] w.png: "));
     const Bytes huge = png(0x7fffffff, 0x7fffffff, 3, {});
     CHECK(message_of([&] { return data::decode_png_or_bmp(as_bytes(huge), 3, "x"); }).starts_with("[image] x: "));
     // Two by two pixels whose data unpack to 300 MB.
     const Bytes bomb = png(2, 2, 3, Bytes(300'000'000, 0));
-    CHECK(message_of([&] { return data::decode_png_or_bmp(as_bytes(bomb), 3, "x"); })
-              .find("unpacks to more than its header says") != std::string::npos);
+    CHECK(message_of([&] {
+            return data::decode_png_or_bmp(as_bytes(bomb), 3, "x");
+          }).find("unpacks to more than its header says") != std::string::npos);
     // The budget is whole again afterwards.
     CHECK(data::decode_png_or_bmp(as_bytes(four_colours()), 3, "x").pixels.size() == 12);
     Bytes claims = jpeg(8, 8, Bytes(8 * 8 * 3, 90));
@@ -149,10 +149,12 @@ TEST_SUITE("images") {
 
   TEST_CASE("other formats are not decoded") {
     for (const char* text : {"GIF89a\1\0\1\0\0\0\0;", "P6 1 1 255\nabc", "", "text"}) {
-      CHECK(message_of([&] { return data::decode_png_or_bmp(as_bytes(bytes(text)), 3, "x"); })
-                .starts_with("[image] x: is not a PNG or BMP"));
-      CHECK(message_of([&] { return data::decode_jpeg(as_bytes(bytes(text)), 3, "x"); })
-                .starts_with("[image] x: is not a JPEG"));
+      CHECK(message_of([&] {
+              return data::decode_png_or_bmp(as_bytes(bytes(text)), 3, "x");
+            }).starts_with("[image] x: is not a PNG or BMP"));
+      CHECK(message_of([&] {
+              return data::decode_jpeg(as_bytes(bytes(text)), 3, "x");
+            }).starts_with("[image] x: is not a JPEG"));
     }
   }
 

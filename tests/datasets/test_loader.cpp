@@ -86,8 +86,10 @@ TEST_SUITE("loader") {
 
   TEST_CASE("batches are the same for any number of workers, any prefetch, and a slow consumer") {
     const data::Dataset set = data::glyphs({.samples = 130});
-    const data::LoaderOptions options{
-        .batch = 16, .seed = 4, .workers = 0, .augment = {.crop = 3, .flip = true, .rotation = 15, .cutout = 5, .mixup = 0.4}};
+    const data::LoaderOptions options{.batch = 16,
+                                      .seed = 4,
+                                      .workers = 0,
+                                      .augment = {.crop = 3, .flip = true, .rotation = 15, .cutout = 5, .mixup = 0.4}};
     data::DataLoader reference(set, options);
     const std::string expected = trace_of(reference, 29);
     for (const int workers : {1, 2, 3, 8}) {

@@ -95,8 +95,9 @@ TEST_SUITE("registry") {
     CHECK(message == "[data] churn: in " + folder.path().string() +
                          " there is none of tabular/churn.csv, churn.csv, Churn_Modelling.csv (see `whittle data info "
                          "churn`)");
-    CHECK(message_of([&] { return data::load("cifar10", {.data_dir = folder.path()}); })
-              .find("cifar10/data_batch_1.bin, cifar10/data_batch_1.bin.xz, cifar-10-batches-bin/data_batch_1.bin") !=
+    CHECK(message_of([&] {
+            return data::load("cifar10", {.data_dir = folder.path()});
+          }).find("cifar10/data_batch_1.bin, cifar10/data_batch_1.bin.xz, cifar-10-batches-bin/data_batch_1.bin") !=
           std::string::npos);
     CHECK(message_of([&] { return data::load("mv", {.data_dir = folder / "none"}); }).find("is not a folder") !=
           std::string::npos);
@@ -153,8 +154,9 @@ TEST_SUITE("registry") {
     CHECK(splits.train.size() == 50);
     CHECK(splits.train.pixels(49)[0] == 59);
     std::filesystem::remove(original / "data_batch_4.bin");
-    CHECK(message_of([&] { return data::load("cifar10", {.data_dir = folder.path()}); })
-              .find("none of cifar10/data_batch_4.bin") != std::string::npos);
+    CHECK(message_of([&] {
+            return data::load("cifar10", {.data_dir = folder.path()});
+          }).find("none of cifar10/data_batch_4.bin") != std::string::npos);
 
     std::string hundred;
     for (int i = 0; i < 100; ++i) {
@@ -180,7 +182,8 @@ TEST_SUITE("registry") {
     }
     write(folder / "magic04.data", text);
     const data::Splits own = data::load("telescope", {.data_dir = folder.path(), .seed = 1});
-    const data::Splits edge = data::load("telescope", {.data_dir = folder.path(), .seed = 1, .protocol = data::Protocol::kEdge});
+    const data::Splits edge =
+        data::load("telescope", {.data_dir = folder.path(), .seed = 1, .protocol = data::Protocol::kEdge});
     CHECK(edge.train.preprocessing().centre[0] == 24.5);
     CHECK(edge.test.preprocessing() == edge.train.preprocessing());
     double mean = 0;

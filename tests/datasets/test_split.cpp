@@ -24,8 +24,8 @@ data::Dataset rows(int n) {
     samples.values.insert(samples.values.end(), {static_cast<double>(i), 100.0 - i, 5.0});
     samples.labels.push_back(i % 3);
   }
-  return data::Dataset({.data = "rows", .sample = {3}, .columns = {{"up"}, {"down"}, {"flat"}}, .classes = {"a", "b", "c"}},
-                       samples);
+  return data::Dataset(
+      {.data = "rows", .sample = {3}, .columns = {{"up"}, {"down"}, {"flat"}}, .classes = {"a", "b", "c"}}, samples);
 }
 
 bool is_partition(const data::SplitIndices& parts, int64_t n) {
@@ -43,20 +43,25 @@ bool is_partition(const data::SplitIndices& parts, int64_t n) {
 TEST_SUITE("split") {
   TEST_CASE("a data set checks what it is made of") {
     const data::Preprocessing two{.data = "t", .sample = {2}, .classes = {"a", "b"}};
-    CHECK(message_of([&] { data::Dataset(two, {.values = {1, 2, 3}, .labels = {0}}); }) ==
-          "[dataset] 't': 3 values for 1 samples of shape [2]");
-    CHECK(message_of([&] { data::Dataset(two, {.values = {1, 2, 3, 4}, .labels = {0, 2}}); }) ==
-          "[dataset] 't': sample 1 has label 2, there are 2 classes");
-    CHECK(message_of([&] { data::Dataset(two, {.values = {1, 2, 3, NAN}, .labels = {0, 1}}); }) ==
-          "[dataset] 't': value 1 of sample 1 is not a finite number");
-    CHECK(message_of([&] { data::Dataset(two, {.values = {1, 2}, .targets = {1}}); }) ==
-          "[dataset] 't': has class names, so labels and no targets");
+    CHECK(message_of([&] {
+            data::Dataset(two, {.values = {1, 2, 3}, .labels = {0}});
+          }) == "[dataset] 't': 3 values for 1 samples of shape [2]");
+    CHECK(message_of([&] {
+            data::Dataset(two, {.values = {1, 2, 3, 4}, .labels = {0, 2}});
+          }) == "[dataset] 't': sample 1 has label 2, there are 2 classes");
+    CHECK(message_of([&] {
+            data::Dataset(two, {.values = {1, 2, 3, NAN}, .labels = {0, 1}});
+          }) == "[dataset] 't': value 1 of sample 1 is not a finite number");
+    CHECK(message_of([&] {
+            data::Dataset(two, {.values = {1, 2}, .targets = {1}});
+          }) == "[dataset] 't': has class names, so labels and no targets");
     CHECK(message_of([&] { data::Dataset({.data = "r", .sample = {1}}, {.values = {1}, .targets = {INFINITY}}); }) ==
           "[dataset] 'r': the target of sample 0 is not a finite number");
     CHECK(message_of([&] { data::Dataset({.data = "r", .sample = {1}, .spread = {0.0}}, {}); }) ==
           "[dataset] 'r': a spread is not a positive number");
-    CHECK(message_of([&] { data::Dataset({.data = "r", .sample = {4, 4}}, {}); }).find("not [4,4]") !=
-          std::string::npos);
+    CHECK(message_of([&] {
+            data::Dataset({.data = "r", .sample = {4, 4}}, {});
+          }).find("not [4,4]") != std::string::npos);
     CHECK(message_of([] { return rows(3).batch(std::vector<int64_t>{3}); }) ==
           "[dataset] 'rows' has 3 samples, there is no number 3");
     CHECK(message_of([] { return rows(3).pixels(0); }) == "[dataset] 'rows' holds rows, not images");
@@ -65,8 +70,9 @@ TEST_SUITE("split") {
   }
 
   TEST_CASE("batches: scaled bytes, rows and targets") {
-    const data::Dataset images({.data = "i", .sample = {1, 2, 2}, .classes = {"a", "b"}, .centre = {10, 0}, .spread = {2, 255}},
-                               {.pixels = {10, 0, 14, 255, 0, 51, 0, 0}, .labels = {1, 0}});
+    const data::Dataset images(
+        {.data = "i", .sample = {1, 2, 2}, .classes = {"a", "b"}, .centre = {10, 0}, .spread = {2, 255}},
+        {.pixels = {10, 0, 14, 255, 0, 51, 0, 0}, .labels = {1, 0}});
     const data::Batch batch = images.batch(std::vector<int64_t>{1, 0, 0});
     CHECK(batch.inputs.shape() == Shape{3, 1, 2, 2});
     CHECK(batch.labels == std::vector<int32_t>{0, 1, 1});
@@ -97,7 +103,13 @@ TEST_SUITE("split") {
   TEST_CASE("a preprocessing survives JSON and can be put on other data") {
     const data::Preprocessing fitted = data::fit_scaling(rows(7), {});
     CHECK(data::preprocessing_from_json(data::to_json(fitted)) == fitted);
-    const data::Preprocessing table{.data = "t", .sample = {2}, .columns = {{"a", "x"}, {"b"}}, .centre = {0, 0.1}, .spread = {1, 1e-7}, .target_centre = 1.0 / 3, .target_spread = 2};
+    const data::Preprocessing table{.data = "t",
+                                    .sample = {2},
+                                    .columns = {{"a", "x"}, {"b"}},
+                                    .centre = {0, 0.1},
+                                    .spread = {1, 1e-7},
+                                    .target_centre = 1.0 / 3,
+                                    .target_spread = 2};
     CHECK(data::preprocessing_from_json(data::to_json(table)) == table);
     const data::Dataset other = rows(3).with(fitted);
     CHECK(static_cast<double>(other.all().inputs.at({0, 0})) == doctest::Approx(-1.5));
@@ -203,16 +215,17 @@ TEST_SUITE("split") {
     const data::Dataset data = rows(9);
     CHECK(message_of([&] { return data::split(data, {.train = {}, .validation = {0}, .test = {}}); }) ==
           "[split] 'rows': the training part is empty");
-    CHECK(message_of([&] { return data::split(data, {.train = {0, 3, 6}, .validation = {1}, .test = {}}); }) ==
-          "[split] 'rows': the 3 training samples are all of one class");
-    CHECK(message_of([&] { return data::split(data, {.train = {0, 1, 9}, .validation = {}, .test = {}}); })
-              .find("there is no number 9") != std::string::npos);
+    CHECK(message_of([&] {
+            return data::split(data, {.train = {0, 3, 6}, .validation = {1}, .test = {}});
+          }) == "[split] 'rows': the 3 training samples are all of one class");
+    CHECK(message_of([&] {
+            return data::split(data, {.train = {0, 1, 9}, .validation = {}, .test = {}});
+          }).find("there is no number 9") != std::string::npos);
     CHECK(data::split(data, {.train = {0, 1}, .validation = {}, .test = {}}).test.empty());
   }
 
   TEST_CASE("scaling is found on the training part and applied to all") {
-    const data::Splits parts =
-        data::split(rows(9), {.train = {0, 1, 2, 3, 4}, .validation = {5}, .test = {8}});
+    const data::Splits parts = data::split(rows(9), {.train = {0, 1, 2, 3, 4}, .validation = {5}, .test = {8}});
     const data::Splits standard = data::scale_by_training_part(parts, {.inputs = data::Scale::kStandardize});
     CHECK(standard.test.preprocessing().centre == std::vector<double>{2, 98, 5});
     CHECK(standard.train.preprocessing().spread[0] == doctest::Approx(std::sqrt(2)));

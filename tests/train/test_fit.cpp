@@ -12,12 +12,12 @@
 
 #include "core/checkpoint.h"
 #include "datasets/generators.h"
+#include "datasets/sha256.h"
 #include "layers/dropout.h"
 #include "layers/linear.h"
 #include "layers/sequential.h"
 #include "tests/support/message.h"
 #include "tests/support/seed.h"
-#include "datasets/sha256.h"
 #include "tests/support/temp_folder.h"
 #include "train/fit.h"
 #include "train/progress.h"

@@ -14,12 +14,12 @@
 #include "core/parallel.h"
 #include "core/pool.h"
 #include "datasets/generators.h"
+#include "datasets/sha256.h"
 #include "layers/conv2d.h"
 #include "layers/linear.h"
 #include "layers/sequential.h"
 #include "optim/sgd.h"
 #include "tests/support/seed.h"
-#include "datasets/sha256.h"
 #include "train/metrics.h"
 
 namespace {
