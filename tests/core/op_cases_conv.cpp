@@ -4,11 +4,12 @@
 namespace whittle::inline WHITTLE_PRECISION {
 
 // Inputs are positive: were terms to cancel, an error relative to what is left would say nothing. (The sums are linear
-// in each input, and test_ops_conv.cpp covers signs.)
+// in each input, and test_ops_conv.cpp covers signs.) The longest sums have some 150 products; the bounds are about
+// three times the worst of 1800 instances over 45 seeds.
 std::vector<OpCase> op_cases_conv() {
   return {
       {.op = "conv2d",
-       .value_bound = 1e-6,
+       .value_bound = 1.1e-6,
        .gradient_bound = 1.2e-6,
        .make =
            [](Rng& rng) {
