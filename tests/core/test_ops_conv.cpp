@@ -66,8 +66,8 @@ Convolved convolve(const ConvSample& s, const Tensor& x, const Tensor& filter, c
 }
 
 constexpr bool kDouble = sizeof(real) == 8;
-// Relative to the sum of magnitudes. The worst seen is 2.5e-7 over 20 seeds (sums of up to some 150 products), and less for
-// the large shapes, where an error is a smaller part of a longer sum.
+// Relative to the sum of magnitudes. The worst seen is 2.5e-7 over 20 seeds (sums of up to some 150 products), and less
+// for the large shapes, where an error is a smaller part of a longer sum.
 constexpr double kBound = kDouble ? 1e-12 : 8e-7;
 
 double check_against_definition(const ConvSample& s, RngKey key) {
