@@ -26,9 +26,9 @@ struct Options {
 
 std::string folder_of(const Options& options) {
   const char* from_environment = std::getenv("WHITTLE_DATA");
-  const std::string folder = !options.data.dir.empty()     ? options.data.dir
-                             : from_environment != nullptr ? from_environment
-                                                           : "";
+  std::string folder = !options.data.dir.empty()     ? options.data.dir
+                       : from_environment != nullptr ? from_environment
+                                                     : "";
   require(!folder.empty(), "data", "where are the files? Give --data-dir or set WHITTLE_DATA");
   return folder;
 }

@@ -14,6 +14,7 @@ constexpr int64_t kMaxRecords = 1'000'000;  // ten times all of CIFAR: a file th
 
 std::vector<std::string> numbers_below(int n) {
   std::vector<std::string> names;
+  names.reserve(static_cast<size_t>(n));
   for (int i = 0; i < n; ++i) {
     names.push_back(std::to_string(i));
   }

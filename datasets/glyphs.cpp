@@ -77,7 +77,8 @@ class Distances {
         const double px = x + 0.5 - a.x, py = y + 0.5 - a.y;
         const double t = std::clamp((px * dx + py * dy) / length_squared, 0.0, 1.0);
         const double ex = px - t * dx, ey = py - t * dy;
-        double& nearest = squared_[static_cast<size_t>(y * kSide + x)];
+        const int pixel = y * kSide + x;
+        double& nearest = squared_[static_cast<size_t>(pixel)];
         nearest = std::min(nearest, ex * ex + ey * ey);
       }
     }
@@ -175,7 +176,8 @@ void draw(int sign, Rng rng, double distortion, uint8_t* pixels) {
   for (int y = 0; y < kSide; ++y) {
     uint64_t random = 0;
     for (int x = 0; x < kSide; ++x) {
-      const auto pixel = static_cast<size_t>(y * kSide + x);
+      const int number = y * kSide + x;
+      const auto pixel = static_cast<size_t>(number);
       const bool erased = x >= hole_x && x < hole_x + hole && y >= hole_y && y < hole_y + hole;
       const double covered =
           erased ? 0

@@ -121,7 +121,8 @@ Tabular make_dataset(const Table& table, const TabularOptions& options) {
     }
   }
   const Dataset whole(std::move(preprocessing), std::move(samples));
-  return {.data = whole.subset(kept), .rows = std::move(kept)};
+  Dataset subset = whole.subset(kept);
+  return {.data = std::move(subset), .rows = std::move(kept)};
 }
 
 }  // namespace whittle::inline WHITTLE_PRECISION::data

@@ -49,7 +49,7 @@ class WeightedLayer : public Module {
 
  private:
   WeightedLayer(const Shape& weight_shape, bool with_bias, bool with_norm, const NormOptions& norm_options, Act act);
-  Act act_;
+  Act act_ = Act::kNone;
 };
 
 }  // namespace whittle::inline WHITTLE_PRECISION
