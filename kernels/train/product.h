@@ -1,0 +1,53 @@
+// Matrix products, as the kernel tables offer them (table.h).
+#pragma once
+
+#include <stdint.h>
+
+namespace whittle::kernels {
+
+// C[r, n] = start + sum over s < segments, k < depth of A_r[offsets[s] + k] B[s depth + k, n]
+// for r < rows, n < columns. A_r is a pointer per row, so rows may lie anywhere; with an
+// offset per filter tap this is a convolution that never builds a matrix of patches.
+template <class T>
+struct RowProduct {
+  int64_t rows;
+  const T* const* a;
+  const int64_t* offsets;
+  int64_t segments;
+  int64_t depth;
+  const T* b;  // packed by pack()
+  int64_t columns;
+  T* const* c;
+  const T* bias;  // start: bias[n] if given, else what C holds if `add`, else 0
+  bool add;
+};
+
+// C[o, k] (+)= sum over p < points of A_p[o] B_p[offset + k], for o < rows, k < columns:
+// a sum of outer products. B_p is a pointer per point.
+template <class T>
+struct OuterProduct {
+  int64_t points;
+  const T* a;
+  int64_t a_stride;  // from A_p to A_p+1
+  const T* const* b;
+  int64_t offset;
+  int64_t rows;
+  int64_t columns;
+  T* c;
+  int64_t c_stride;
+  bool add;
+};
+
+template <class T>
+struct ProductKernels {
+  // Numbers that pack() writes for a matrix of so many rows and columns.
+  int64_t (*packed_size)(int64_t rows, int64_t columns);
+  // Packs rows [first, first + rows) of a matrix B of `all_rows` rows. B[k, n] for these
+  // rows is at b[k k_stride + n n_stride], counted from the first; one stride must be 1.
+  void (*pack)(const T* b, int64_t k_stride, int64_t n_stride, int64_t first, int64_t rows, int64_t all_rows,
+               int64_t columns, T* packed);
+  void (*row_product)(const RowProduct<T>& product);
+  void (*outer_product)(const OuterProduct<T>& product);
+};
+
+}  // namespace whittle::kernels

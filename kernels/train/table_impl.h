@@ -1,0 +1,14 @@
+// A whole table for a vector type.
+#pragma once
+
+#include "kernels/train/product_impl.h"
+#include "kernels/train/table.h"
+
+namespace whittle::kernels {
+
+template <class V>
+constexpr TrainTable<typename V::Scalar> make_train_table(const char* name, bool (*runs_here)()) {
+  return {name, runs_here, Products<V>::table()};
+}
+
+}  // namespace whittle::kernels

@@ -1,0 +1,35 @@
+// Eight floats in an AVX register, with AVX2 and FMA. See vec_avx512.h for what the
+// members mean.
+#pragma once
+
+#include <immintrin.h>
+
+namespace whittle::kernels {
+
+struct Avx2Vec {
+  using Scalar = float;
+  static constexpr int kWidth = 8;
+  static constexpr int kRows2 = 6;  // 12 sums in 16 registers
+  static constexpr int kRows1 = 6;
+
+  __m256 v;
+
+  static Avx2Vec zero() { return {_mm256_setzero_ps()}; }
+  static Avx2Vec broadcast(float x) { return {_mm256_set1_ps(x)}; }
+  static Avx2Vec load(const float* p) { return {_mm256_loadu_ps(p)}; }
+  static Avx2Vec load_first(const float* p, int n) { return {_mm256_maskload_ps(p, mask(n))}; }
+  static void store(float* p, Avx2Vec x) { _mm256_storeu_ps(p, x.v); }
+  static void store_first(float* p, int n, Avx2Vec x) { _mm256_maskstore_ps(p, mask(n), x.v); }
+
+  static Avx2Vec add(Avx2Vec a, Avx2Vec b) { return {_mm256_add_ps(a.v, b.v)}; }
+  static Avx2Vec sub(Avx2Vec a, Avx2Vec b) { return {_mm256_sub_ps(a.v, b.v)}; }
+  static Avx2Vec mul(Avx2Vec a, Avx2Vec b) { return {_mm256_mul_ps(a.v, b.v)}; }
+  static Avx2Vec fma(Avx2Vec a, Avx2Vec b, Avx2Vec c) { return {_mm256_fmadd_ps(a.v, b.v, c.v)}; }
+
+ private:
+  static __m256i mask(int n) {
+    return _mm256_cmpgt_epi32(_mm256_set1_epi32(n), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
+  }
+};
+
+}  // namespace whittle::kernels
