@@ -6,20 +6,19 @@
 // once per phase of the stride (core/window.h). So every result pixel is computed
 // whole by the tile that owns it, and nothing is scattered or shared.
 //
-// Both come in two forms. Dense and grouped convolutions copy the patches under
-// the windows of a tile of pixels into a matrix and multiply it by the filter;
-// patches exist one tile at a time and stay in cache. Depthwise ones are plain
-// loops with the channels innermost. A 1x1 convolution is multiply() as it is.
-//
-// Not here: Winograd and FFT forms, whose rounding differs from the definition's,
-// and kernels for particular instruction sets.
+// Dense and grouped ones are row products (kernels/train/product.h): a row of the
+// left side is a pixel's window, read where it lies in the image, or in a copy of the
+// tile's part of it with zeros around. Depthwise ones are plain loops with the
+// channels innermost. A 1x1 convolution is multiply() as it is.
 
+#include <array>
 #include <numeric>
 
 #include "core/blas.h"
 #include "core/error.h"
 #include "core/loops.h"
 #include "core/ops.h"
+#include "core/train_kernels.h"
 #include "core/window.h"
 
 namespace whittle::inline WHITTLE_PRECISION {
@@ -37,30 +36,330 @@ struct Correlation {
   Size2 step{1, 1};
   Size2 offset{0, 0};
 
-  int64_t pixels() const { return images * h.out * w.out; }
+  int64_t rows() const { return images * h.out; }
+  int64_t pixels() const { return rows() * w.out; }
   int64_t depth() const { return h.taps * w.taps * inputs; }  // numbers in a patch
-  bool fills_target() const { return step == Size2{1, 1}; }   // then window (i, j) is pixel (i, j)
+  int64_t source_channels() const { return groups * inputs; }
+  int64_t target_channels() const { return groups * outputs; }
+  bool fills_target() const { return step == Size2{1, 1}; }  // then window (i, j) is pixel (i, j)
   bool is_depthwise() const { return inputs == 1 && outputs == 1 && groups > 1; }
   bool is_pointwise() const {  // patches are the pixels themselves
     return groups == 1 && h.reads_each_once() && w.reads_each_once() && fills_target();
   }
+  // Neighbouring taps are neighbours in memory.
+  bool taps_touch() const { return groups == 1 && w.dilation == 1; }
 };
 
-// Pixels per tile. At most what keeps the patches in a second-level cache, at least what makes a product worth its
-// call; in between, eight tiles, so that small layers too have work for several threads.
-int64_t tile_pixels(const Correlation& c) {
-  constexpr int64_t kPatchElements = 128 * 1024;
-  constexpr int64_t kLeastProducts = 64 * 1024;
-  const int64_t most = std::clamp<int64_t>(kPatchElements / c.depth() / 32 * 32, 128, 512);
-  const int64_t least = std::clamp<int64_t>(kLeastProducts / (c.depth() * c.outputs) / 32 * 32, 32, most);
-  return std::clamp(ceil_div(ceil_div(c.pixels(), 8), 32) * 32, least, most);
+// ---- Tiles of windows ------------------------------------------------------------------
+
+constexpr int64_t kTilePixels = 192;
+constexpr int64_t kMostPixels = 2 * kTilePixels;
+// A layer is cut into at least so many pieces of work, if it is not tiny.
+constexpr int64_t kPieces = 8;
+constexpr int64_t kLeastProducts = 128 * 1024;
+
+// Windows in tiles: whole rows of them, which may belong to several images, or a part of one long row.
+struct Tiling {
+  int64_t rows_per_tile, columns_per_tile;
+  int64_t row_tiles, column_tiles;
+
+  explicit Tiling(const Correlation& c) : column_tiles(ceil_div(c.w.out, kMostPixels)) {
+    columns_per_tile = ceil_div(c.w.out, column_tiles);
+    const int64_t most = std::max<int64_t>(1, kTilePixels / columns_per_tile);
+    // Fewer, so that small layers have work for several threads too.
+    const int64_t products = std::max<int64_t>(1, columns_per_tile * c.depth() * c.target_channels());
+    const int64_t least = std::clamp<int64_t>(ceil_div(kLeastProducts, products), 1, most);
+    rows_per_tile = column_tiles > 1 ? 1 : std::clamp(ceil_div(c.rows(), kPieces), least, most);
+    row_tiles = ceil_div(c.rows(), rows_per_tile);
+  }
+  int64_t count() const { return row_tiles * column_tiles; }
+};
+
+struct Tile {
+  Range rows;  // of windows, counted through all images
+  Range columns;
+
+  Tile(const Correlation& c, const Tiling& tiling, int64_t index) {
+    const int64_t row = index / tiling.column_tiles * tiling.rows_per_tile;
+    const int64_t column = index % tiling.column_tiles * tiling.columns_per_tile;
+    rows = {row, std::min(row + tiling.rows_per_tile, c.rows())};
+    columns = {column, std::min(column + tiling.columns_per_tile, c.w.out)};
+  }
+  int64_t pixels() const { return rows.size() * columns.size(); }
+};
+
+// Where the windows of a tile read: window r's numbers lie in segments() runs of depth(), run s at
+// row(r) + offset(s). Three ways to get there, the cheapest that works: in the source itself, if no window
+// reaches over its border; in a copy of the part the tile reads, with zeros around; or in a copy of every
+// window, if that is less (a few windows, far apart).
+class Windows {
+ public:
+  Windows(const Correlation& c, const Tile& tile, const real* source) : c_(c), tile_(tile), source_(source) {
+    const auto inside = [](const WindowAxis& a) { return a.before <= 0 && a.at(a.out - 1, a.taps - 1) < a.in; };
+    const int64_t span = c.w.at(tile.columns.end - 1, c.w.taps - 1) - c.w.at(tile.columns.begin, 0) + 1;
+    if (inside(c.h) && inside(c.w)) {
+      find_in_source();
+    } else if (band_rows() <= kMostPixels * c.h.taps && span * band_rows() <= 4 * tile.pixels() * c.h.taps * c.w.taps) {
+      copy_band(span);
+    } else {
+      copy_windows();
+    }
+  }
+
+  const real* const* rows() const { return rows_.data(); }
+  int64_t segments() const { return static_cast<int64_t>(offsets_.size()); }
+  int64_t depth() const { return depth_; }
+  // Of a group: rows() counts from the first.
+  int64_t offset(int64_t segment, int64_t group) const {
+    return offsets_[static_cast<size_t>(segment)] + group * group_step_;
+  }
+
+ private:
+  using Offsets = std::vector<int64_t, PoolAllocator<int64_t>>;
+
+  void set_taps(int64_t row_stride, int64_t pixel_stride) {
+    group_step_ = c_.inputs;
+    depth_ = c_.taps_touch() ? c_.w.taps * c_.inputs : c_.inputs;
+    for (int64_t u = 0; u < c_.h.taps; ++u) {
+      for (int64_t v = 0; v < (c_.taps_touch() ? 1 : c_.w.taps); ++v) {
+        offsets_.push_back(u * c_.h.dilation * row_stride + v * c_.w.dilation * pixel_stride);
+      }
+    }
+  }
+
+  // Calls visit(image, rows of windows within it) for the images the tile touches.
+  template <class Visit>
+  void for_each_image(Visit visit) const {
+    for (int64_t row = tile_.rows.begin; row < tile_.rows.end;) {
+      const int64_t image = row / c_.h.out;
+      const int64_t end = std::min(tile_.rows.end, (image + 1) * c_.h.out);
+      visit(image, Range{row - image * c_.h.out, end - image * c_.h.out});
+      row = end;
+    }
+  }
+
+  // Rows of the source that one image's windows reach over, outside ones too.
+  int64_t reach(const Range& windows) const {
+    return c_.h.at(windows.end - 1, c_.h.taps - 1) - c_.h.at(windows.begin, 0) + 1;
+  }
+  int64_t band_rows() const {
+    int64_t rows = 0;
+    for_each_image([&](int64_t, const Range& windows) { rows += reach(windows); });
+    return rows;
+  }
+
+  void find_in_source() {
+    const int64_t channels = c_.source_channels();
+    set_taps(c_.w.in * channels, channels);
+    size_t r = 0;
+    for_each_image([&](int64_t image, const Range& windows) {
+      for (int64_t i = windows.begin; i < windows.end; ++i) {
+        const real* row = source_ + (image * c_.h.in + c_.h.at(i, 0)) * c_.w.in * channels;
+        for (int64_t j = tile_.columns.begin; j < tile_.columns.end; ++j) {
+          rows_[r++] = row + c_.w.at(j, 0) * channels;
+        }
+      }
+    });
+  }
+
+  void copy_band(int64_t span) {
+    const int64_t channels = c_.source_channels();
+    const int64_t first = c_.w.at(tile_.columns.begin, 0);
+    const Range inside{std::clamp<int64_t>(-first, 0, span), std::clamp<int64_t>(c_.w.in - first, 0, span)};
+    set_taps(span * channels, channels);
+    copy_ = Tensor::empty({band_rows(), span, channels});
+    real* to = copy_.mutable_data();
+    size_t r = 0;
+    for_each_image([&](int64_t image, const Range& windows) {
+      const int64_t top = c_.h.at(windows.begin, 0);
+      for (int64_t i = windows.begin; i < windows.end; ++i) {
+        for (int64_t j = 0; j < tile_.columns.size(); ++j) {
+          rows_[r++] = to + ((c_.h.at(i, 0) - top) * span + j * c_.w.stride) * channels;
+        }
+      }
+      for (int64_t y = top; y < top + reach(windows); ++y, to += span * channels) {
+        if (y < 0 || y >= c_.h.in || inside.empty()) {
+          std::fill_n(to, span * channels, real(0));
+          continue;
+        }
+        std::fill_n(to, inside.begin * channels, real(0));
+        std::copy_n(source_ + ((image * c_.h.in + y) * c_.w.in + first + inside.begin) * channels,
+                    inside.size() * channels, to + inside.begin * channels);
+        std::fill_n(to + inside.end * channels, (span - inside.end) * channels, real(0));
+      }
+    });
+  }
+
+  // Window by window, group by group, as the filter is laid out.
+  void copy_windows() {
+    const int64_t channels = c_.source_channels();
+    depth_ = c_.depth();
+    group_step_ = c_.depth();
+    offsets_.push_back(0);
+    copy_ = Tensor::empty({tile_.pixels(), c_.groups * c_.depth()});
+    real* to = copy_.mutable_data();
+    size_t r = 0;
+    for_each_image([&](int64_t image, const Range& windows) {
+      for (int64_t i = windows.begin; i < windows.end; ++i) {
+        for (int64_t j = tile_.columns.begin; j < tile_.columns.end; ++j) {
+          rows_[r++] = to;
+          for (int64_t group = 0; group < c_.groups; ++group) {
+            for (int64_t u = 0; u < c_.h.taps; ++u) {
+              for (int64_t v = 0; v < c_.w.taps; ++v, to += c_.inputs) {
+                const int64_t y = c_.h.at(i, u);
+                const int64_t x = c_.w.at(j, v);
+                if (y < 0 || y >= c_.h.in || x < 0 || x >= c_.w.in) {
+                  std::fill_n(to, c_.inputs, real(0));
+                } else {
+                  std::copy_n(source_ + ((image * c_.h.in + y) * c_.w.in + x) * channels + group * c_.inputs, c_.inputs,
+                              to);
+                }
+              }
+            }
+          }
+        }
+      }
+    });
+  }
+
+  const Correlation& c_;
+  const Tile& tile_;
+  const real* source_;
+  Tensor copy_;
+  std::array<const real*, kMostPixels> rows_{};
+  Offsets offsets_;
+  int64_t depth_ = 0;
+  int64_t group_step_ = 0;
+};
+
+// ---- Filters as the right side of a product ------------------------------------------------
+
+// Each group's filter as a packed matrix [taps inputs, outputs], one behind the other. Tap t's numbers for input i and
+// output o of group g are at filter[origin(t) + g * group_stride + i * input_stride + o * output_stride].
+template <class Origin>
+Tensor pack_filter(const Correlation& c, const real* filter, int64_t group_stride, int64_t input_stride,
+                   int64_t output_stride, Origin origin) {
+  const auto& kernels = train_kernels().product;
+  const int64_t taps = c.h.taps * c.w.taps;
+  const int64_t size = kernels.packed_size(c.depth(), c.outputs);
+  Tensor packed = Tensor::empty({c.groups, size});
+  real* to = packed.mutable_data();
+  parallel_ranges(c.groups * taps, ceil_div(kElementGrain, c.inputs * c.outputs), [&](int64_t begin, int64_t end) {
+    for (int64_t k = begin; k < end; ++k) {
+      const int64_t group = k / taps;
+      const int64_t tap = k % taps;
+      kernels.pack(filter + group * group_stride + origin(tap), input_stride, output_stride, tap * c.inputs, c.inputs,
+                   c.depth(), c.outputs, to + group * size);
+    }
+  });
+  return packed;
 }
 
-// Parts of a filter gradient: each sums its share of the pixels, and tree_add() joins them. At most eight, fewer
-// where there are not that many tiles or the parts would fill memory.
-int64_t gradient_parts(int64_t tiles, int64_t filter_elements) {
-  constexpr int64_t kPartialElements = int64_t{1} << 24;
-  return std::min(tiles, std::clamp<int64_t>(kPartialElements / filter_elements, 2, 8));
+// ---- Values ------------------------------------------------------------------------------------
+
+// target = windows filter^T + bias, tile by tile.
+void correlate_dense(const Correlation& c, const real* source, const Tensor& packed, const real* bias, real* target) {
+  const auto& kernels = train_kernels().product;
+  const int64_t size = kernels.packed_size(c.depth(), c.outputs);
+  const Tiling tiling(c);
+  // Too few tiles of windows are cut by output channels as well.
+  const int64_t most =
+      std::min(ceil_div(c.outputs, kernels.panel),
+               ceil_div(c.pixels() * c.depth() * c.target_channels(), kLeastProducts * tiling.count()));
+  const int64_t parts = std::clamp<int64_t>(ceil_div(kPieces, tiling.count()), 1, most);
+  const int64_t columns = ceil_div(ceil_div(c.outputs, parts), kernels.panel) * kernels.panel;
+  parallel_for(tiling.count() * parts, [&](int64_t index) {
+    const Tile tile(c, tiling, index / parts);
+    const int64_t column = index % parts * columns;
+    if (column >= c.outputs) {
+      return;
+    }
+    const Windows windows(c, tile, source);
+    std::array<real*, kMostPixels> out;
+    std::vector<int64_t, PoolAllocator<int64_t>> offsets(static_cast<size_t>(windows.segments()));
+    for (int64_t group = 0; group < c.groups; ++group) {
+      size_t r = 0;
+      for (int64_t row = tile.rows.begin; row < tile.rows.end; ++row) {
+        const int64_t y = row % c.h.out * c.step.h + c.offset.h;
+        real* const line =
+            target + (row / c.h.out * c.target_h + y) * c.target_w * c.target_channels() + group * c.outputs + column;
+        for (int64_t j = tile.columns.begin; j < tile.columns.end; ++j) {
+          out[r++] = line + (j * c.step.w + c.offset.w) * c.target_channels();
+        }
+      }
+      for (size_t s = 0; s < offsets.size(); ++s) {
+        offsets[s] = windows.offset(static_cast<int64_t>(s), group);
+      }
+      kernels.row_product({.rows = tile.pixels(),
+                           .a = windows.rows(),
+                           .offsets = offsets.data(),
+                           .segments = windows.segments(),
+                           .depth = windows.depth(),
+                           .b = packed.data() + group * size + column * c.depth(),
+                           .columns = std::min(columns, c.outputs - column),
+                           .c = out.data(),
+                           .bias = bias == nullptr ? nullptr : bias + group * c.outputs + column,
+                           .add = false});
+    }
+  });
+}
+
+// ---- Filter gradients ----------------------------------------------------------------------------
+
+// How a filter gradient is cut: the windows into parts, each with a sum of its own that tree_add() joins, and the
+// output channels into slices, which need no joining but read every window again.
+struct GradientCut {
+  int64_t parts;
+  int64_t slices;
+  int64_t slice;  // output channels per slice
+
+  GradientCut(const Correlation& c, int64_t tiles) {
+    constexpr int64_t kPartialElements = int64_t{1} << 20;
+    const int64_t filter_elements = c.target_channels() * c.depth();
+    parts = std::min(tiles, std::clamp<int64_t>(kPartialElements / filter_elements, 1, kPieces));
+    slice = c.groups > 1 ? c.outputs : ceil_div(ceil_div(c.outputs, kPieces / parts), 8) * 8;
+    slices = ceil_div(c.outputs, slice);
+  }
+};
+
+// gfilter = g^T windows, g in place of the target.
+void filter_gradient_dense(const Correlation& c, const real* source, const real* g, real* gfilter) {
+  const auto& kernels = train_kernels().product;
+  const int64_t filter_elements = c.target_channels() * c.depth();
+  const Tiling tiling(c);
+  const GradientCut cut(c, tiling.count());
+  Tensor partial = cut.parts > 1 ? Tensor::empty({cut.parts, filter_elements}) : Tensor();
+  real* const sums = cut.parts > 1 ? partial.mutable_data() : gfilter;
+  parallel_for(cut.parts * cut.slices, [&](int64_t index) {
+    const int64_t part = index / cut.slices;
+    const int64_t output = index % cut.slices * cut.slice;
+    const int64_t first = part * tiling.count() / cut.parts;
+    for (int64_t k = first; k < (part + 1) * tiling.count() / cut.parts; ++k) {
+      const Tile tile(c, tiling, k);
+      const Windows windows(c, tile, source);
+      const real* const g_tile =
+          g + (tile.rows.begin * c.w.out + tile.columns.begin) * c.target_channels();  // neighbours in memory
+      for (int64_t group = 0; group < c.groups; ++group) {
+        for (int64_t s = 0; s < windows.segments(); ++s) {
+          kernels.outer_product(
+              {.points = tile.pixels(),
+               .a = g_tile + group * c.outputs + output,
+               .a_stride = c.target_channels(),
+               .b = windows.rows(),
+               .offset = windows.offset(s, group),
+               .rows = std::min(cut.slice, c.outputs - output),
+               .columns = windows.depth(),
+               .c = sums + part * filter_elements + (group * c.outputs + output) * c.depth() + s * windows.depth(),
+               .c_stride = c.depth(),
+               .add = k > first});
+        }
+      }
+    }
+  });
+  if (cut.parts > 1) {
+    tree_add(sums, cut.parts, filter_elements);
+    std::copy_n(sums, filter_elements, gfilter);
+  }
 }
 
 // out[j out_stride + i] = in[i in_stride + j], in strips that keep both sides in cache.
@@ -76,103 +375,11 @@ void transpose_copy(const real* in, int64_t in_stride, int64_t rows, int64_t col
   }
 }
 
-// Writes the patches of pixels [begin, end) for one group, one row of c.depth() numbers each.
-void copy_patches(const Correlation& c, const real* source, int64_t group, int64_t begin, int64_t end, real* patch) {
-  const int64_t channels = c.groups * c.inputs;
-  const int64_t row_length = c.w.taps * c.inputs;
-  const bool taps_touch = c.groups == 1 && c.w.dilation == 1;  // neighbouring taps are neighbours in memory
-  for (int64_t pixel = begin; pixel < end; ++pixel) {
-    const int64_t j = pixel % c.w.out;
-    const int64_t i = pixel / c.w.out % c.h.out;
-    const int64_t n = pixel / (c.w.out * c.h.out);
-    const Range inside = c.w.taps_inside(j);
-    for (int64_t u = 0; u < c.h.taps; ++u, patch += row_length) {
-      const int64_t y = c.h.at(i, u);
-      if (y < 0 || y >= c.h.in || inside.empty()) {
-        std::fill_n(patch, row_length, real(0));
-        continue;
-      }
-      const real* from = source + ((n * c.h.in + y) * c.w.in + c.w.at(j, inside.begin)) * channels + group * c.inputs;
-      std::fill_n(patch, inside.begin * c.inputs, real(0));
-      if (taps_touch) {
-        std::copy_n(from, inside.size() * c.inputs, patch + inside.begin * c.inputs);
-      } else {
-        for (int64_t v = inside.begin; v < inside.end; ++v) {
-          std::copy_n(from + (v - inside.begin) * c.w.dilation * channels, c.inputs, patch + v * c.inputs);
-        }
-      }
-      std::fill_n(patch + inside.end * c.inputs, (c.w.taps - inside.end) * c.inputs, real(0));
-    }
-  }
-}
-
-// Copies `row` into every row of `out`: a bias, to which a product is then added.
-void repeat_row(const real* row, const MatrixOut& out) {
-  parallel_ranges(out.rows, ceil_div(kElementGrain, out.cols), [&](int64_t begin, int64_t end) {
-    for (int64_t r = begin; r < end; ++r) {
-      std::copy_n(row, out.cols, out.data + r * out.stride);
-    }
-  });
-}
-
-// target = patches filter^T + bias, tile by tile.
-void correlate_dense(const Correlation& c, const real* source, const real* filter, const real* bias, real* target) {
-  const int64_t channels = c.groups * c.outputs;
-  const int64_t grain = tile_pixels(c);
-  parallel_for(ceil_div(c.pixels(), grain) * c.groups, [&](int64_t tile) {
-    const int64_t group = tile % c.groups;
-    const int64_t begin = tile / c.groups * grain;
-    const int64_t rows = std::min(grain, c.pixels() - begin);
-    Tensor patches = Tensor::empty({rows, c.depth()});
-    copy_patches(c, source, group, begin, begin + rows, patches.mutable_data());
-
-    // Where the target's pixels are not neighbours, the product goes to a block of its own first.
-    Tensor block = c.fills_target() ? Tensor() : Tensor::empty({rows, c.outputs});
-    const MatrixOut out = c.fills_target()
-                              ? MatrixOut(target + begin * channels + group * c.outputs, rows, c.outputs, channels)
-                              : MatrixOut(block.mutable_data(), rows, c.outputs);
-    if (bias != nullptr) {
-      repeat_row(bias + group * c.outputs, out);
-    }
-    gemm(MatrixIn(patches.data(), rows, c.depth()),
-         MatrixIn(filter + group * c.outputs * c.depth(), c.outputs, c.depth()).t(), out,
-         bias != nullptr ? Store::kAdd : Store::kOverwrite);
-    for (int64_t r = 0; block.defined() && r < rows; ++r) {
-      const int64_t pixel = begin + r;
-      const int64_t x = pixel % c.w.out * c.step.w + c.offset.w;
-      const int64_t y = pixel / c.w.out % c.h.out * c.step.h + c.offset.h;
-      const int64_t n = pixel / (c.w.out * c.h.out);
-      std::copy_n(block.data() + r * c.outputs, c.outputs,
-                  target + ((n * c.target_h + y) * c.target_w + x) * channels + group * c.outputs);
-    }
-  });
-}
-
-// gfilter = g^T patches, g in place of the target.
-void filter_gradient_dense(const Correlation& c, const real* source, const real* g, real* gfilter) {
-  const int64_t channels = c.groups * c.outputs;
-  const int64_t filter_elements = channels * c.depth();
-  const int64_t grain = tile_pixels(c);
-  const int64_t tiles = ceil_div(c.pixels(), grain);
-  const int64_t parts = gradient_parts(tiles, filter_elements);
-  Tensor partial = Tensor::empty({parts, filter_elements});
-  parallel_for(parts * c.groups, [&](int64_t index) {
-    const int64_t part = index / c.groups;
-    const int64_t group = index % c.groups;
-    Tensor patches = Tensor::empty({grain, c.depth()});
-    const MatrixOut sum(partial.mutable_data() + part * filter_elements + group * c.outputs * c.depth(), c.outputs,
-                        c.depth());
-    const int64_t first = part * tiles / parts;
-    for (int64_t tile = first; tile < (part + 1) * tiles / parts; ++tile) {
-      const int64_t begin = tile * grain;
-      const int64_t rows = std::min(grain, c.pixels() - begin);
-      copy_patches(c, source, group, begin, begin + rows, patches.mutable_data());
-      gemm(MatrixIn(g + begin * channels + group * c.outputs, rows, c.outputs, channels).t(),
-           MatrixIn(patches.data(), rows, c.depth()), sum, tile == first ? Store::kOverwrite : Store::kAdd);
-    }
-  });
-  tree_add(partial.mutable_data(), parts, filter_elements);
-  std::copy_n(partial.data(), filter_elements, gfilter);
+// Parts of a filter gradient: each sums its share of the pixels, and tree_add() joins them. At most eight, fewer
+// where there are not that many tiles or the parts would fill memory.
+int64_t gradient_parts(int64_t tiles, int64_t filter_elements) {
+  constexpr int64_t kPartialElements = int64_t{1} << 24;
+  return std::min(tiles, std::clamp<int64_t>(kPartialElements / filter_elements, 2, 8));
 }
 
 void correlate_depthwise(const Correlation& c, const real* source, const real* filter, const real* bias, real* target) {
@@ -246,9 +453,24 @@ void filter_gradient_depthwise(const Correlation& c, const real* source, const r
   transpose_copy(partial.data(), channels, c.depth(), channels, gfilter, c.depth());
 }
 
+// Copies `row` into every row of `out`: a bias, to which a product is then added.
+void repeat_row(const real* row, const MatrixOut& out) {
+  parallel_ranges(out.rows, ceil_div(kElementGrain, out.cols), [&](int64_t begin, int64_t end) {
+    for (int64_t r = begin; r < end; ++r) {
+      std::copy_n(row, out.cols, out.data + r * out.stride);
+    }
+  });
+}
+
 void correlate(const Correlation& c, const real* source, const real* filter, const real* bias, real* target) {
+  if (c.is_depthwise()) {
+    correlate_depthwise(c, source, filter, bias, target);
+    return;
+  }
   if (!c.is_pointwise()) {
-    (c.is_depthwise() ? correlate_depthwise : correlate_dense)(c, source, filter, bias, target);
+    const Tensor packed =
+        pack_filter(c, filter, c.outputs * c.depth(), 1, c.depth(), [&](int64_t tap) { return tap * c.inputs; });
+    correlate_dense(c, source, packed, bias, target);
     return;
   }
   if (bias != nullptr) {
@@ -267,23 +489,28 @@ void filter_gradient(const Correlation& c, const real* source, const real* g, re
            MatrixOut(gfilter, c.outputs, c.inputs));
 }
 
-// The filter of c seen from the input, for one pair of phases: [groups * inputs, taps, taps, outputs].
+// ---- Input gradients -------------------------------------------------------------------------------
+
+// The depthwise filter of c seen from the input, for one pair of phases: [channels, taps, taps].
 Tensor turned_filter(const Correlation& c, const real* filter, const Phase& h, const Phase& w) {
-  Tensor turned = Tensor::empty({c.groups * c.inputs, h.axis.taps, w.axis.taps, c.outputs});
+  Tensor turned = Tensor::empty({c.groups, h.axis.taps, w.axis.taps});
   real* out = turned.mutable_data();
-  const int64_t taps = h.axis.taps * w.axis.taps;
-  parallel_for(taps, [&](int64_t tap) {
-    const int64_t u = h.last_tap - tap / w.axis.taps * h.tap_step;
-    const int64_t v = w.last_tap - tap % w.axis.taps * w.tap_step;
-    for (int64_t group = 0; group < c.groups; ++group) {
-      transpose_copy(filter + group * c.outputs * c.depth() + (u * c.w.taps + v) * c.inputs, c.depth(), c.outputs,
-                     c.inputs, out + (group * c.inputs * taps + tap) * c.outputs, taps * c.outputs);
+  for (int64_t channel = 0; channel < c.groups; ++channel) {
+    for (int64_t a = 0; a < h.axis.taps; ++a) {
+      for (int64_t b = 0; b < w.axis.taps; ++b) {
+        *out++ = filter[(channel * c.h.taps + h.last_tap - a * h.tap_step) * c.w.taps + w.last_tap - b * w.tap_step];
+      }
     }
-  });
+  }
   return turned;
 }
 
 void input_gradient(const Correlation& c, const real* g, const real* filter, real* gx) {
+  if (c.is_pointwise()) {
+    multiply(MatrixIn(g, c.pixels(), c.outputs), MatrixIn(filter, c.outputs, c.inputs),
+             MatrixOut(gx, c.pixels(), c.inputs));
+    return;
+  }
   const Phases rows = phases(c.h);
   const Phases cols = phases(c.w);
   const auto covers = [](const Phases& found, const WindowAxis& a) {
@@ -294,18 +521,26 @@ void input_gradient(const Correlation& c, const real* g, const real* filter, rea
   }
   for (const Phase& h : rows) {
     for (const Phase& w : cols) {
-      const Tensor turned = turned_filter(c, filter, h, w);
-      correlate({.images = c.images,
-                 .h = h.axis,
-                 .w = w.axis,
-                 .groups = c.groups,
-                 .inputs = c.outputs,
-                 .outputs = c.inputs,
-                 .target_h = c.h.in,
-                 .target_w = c.w.in,
-                 .step = {c.h.stride, c.w.stride},
-                 .offset = {h.offset, w.offset}},
-                g, turned.data(), nullptr, gx);
+      const Correlation phase{.images = c.images,
+                              .h = h.axis,
+                              .w = w.axis,
+                              .groups = c.groups,
+                              .inputs = c.outputs,
+                              .outputs = c.inputs,
+                              .target_h = c.h.in,
+                              .target_w = c.w.in,
+                              .step = {c.h.stride, c.w.stride},
+                              .offset = {h.offset, w.offset}};
+      if (c.is_depthwise()) {
+        correlate_depthwise(phase, g, turned_filter(c, filter, h, w).data(), nullptr, gx);
+        continue;
+      }
+      const Tensor packed = pack_filter(phase, filter, c.outputs * c.depth(), c.depth(), 1, [&](int64_t tap) {
+        const int64_t u = h.last_tap - tap / w.axis.taps * h.tap_step;
+        const int64_t v = w.last_tap - tap % w.axis.taps * w.tap_step;
+        return (u * c.w.taps + v) * c.inputs;
+      });
+      correlate_dense(phase, g, packed, nullptr, gx);
     }
   }
 }

@@ -40,6 +40,7 @@ struct OuterProduct {
 
 template <class T>
 struct ProductKernels {
+  int64_t panel;  // columns in a panel of a packed matrix: at a multiple of it, columns can be split
   // Numbers that pack() writes for a matrix of so many rows and columns.
   int64_t (*packed_size)(int64_t rows, int64_t columns);
   // Packs rows [first, first + rows) of a matrix B of `all_rows` rows. B[k, n] for these

@@ -249,7 +249,7 @@ struct Products {
     }
   }
 
-  static constexpr ProductKernels<T> table() { return {packed_size, pack, row_product, outer_product}; }
+  static constexpr ProductKernels<T> table() { return {kPanel, packed_size, pack, row_product, outer_product}; }
 };
 
 }  // namespace whittle::kernels
