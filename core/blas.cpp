@@ -1,12 +1,15 @@
 #include "core/blas.h"
 
-#include <array>
+#include <algorithm>
 #include <atomic>
 #include <cassert>
+#include <utility>
+#include <vector>
 
 #include "core/blas_backends.h"
 #include "core/error.h"
 #include "core/loops.h"
+#include "core/train_kernels.h"
 
 namespace whittle::inline WHITTLE_PRECISION {
 
@@ -27,11 +30,19 @@ MatrixOut MatrixOut::block(int64_t row, int64_t col, int64_t row_count, int64_t 
 }
 
 std::span<const BlasBackend> blas_backends() {
+  static const std::vector<BlasBackend> backends = [] {
+    std::vector<BlasBackend> list{kernels_blas()};
 #if defined(WHITTLE_HAVE_OPENBLAS)
-  static const std::array backends{openblas(), naive_blas()};
-#else
-  static const std::array backends{naive_blas()};
+    list.push_back(openblas());
+#if !defined(WHITTLE_DOUBLE)  // the twin checks our own
+    if (std::string_view(available_train_kernels().front()->name) == "reference") {
+      std::swap(list[0], list[1]);  // a library for this CPU beats plain loops
+    }
 #endif
+#endif
+    list.push_back(naive_blas());
+    return list;
+  }();
   return backends;
 }
 
@@ -56,9 +67,19 @@ void set_blas_backend(std::string_view name) {
   fail("set_blas_backend", "there is no backend called '", name, "' in this build");
 }
 
-void gemm(const MatrixIn& a, const MatrixIn& b, const MatrixOut& c, Store store) {
+void multiply(const MatrixIn& a, const MatrixIn& b, const MatrixOut& c, Store store, const real* bias) {
   assert(a.cols == b.rows && a.rows == c.rows && b.cols == c.cols);
-  blas_backend().gemm(a, b, c, store);
+  assert(bias == nullptr || store == Store::kOverwrite);
+  blas_backend().multiply(a, b, c, store, bias);
+}
+
+void store_sum(const real* sum, const MatrixOut& c, Store store) {
+  parallel_rows(c.rows, c.cols, [&](int64_t i) {
+    for (int64_t j = 0; j < c.cols; ++j) {
+      real& out = c.data[i * c.stride + j];
+      out = store == Store::kAdd ? out + sum[i * c.cols + j] : sum[i * c.cols + j];
+    }
+  });
 }
 
 namespace {
@@ -85,7 +106,12 @@ int64_t tile_extent(int64_t extent, int64_t tile) {
 
 }  // namespace
 
-void multiply(const MatrixIn& a, const MatrixIn& b, const MatrixOut& c, Store store) {
+void multiply_in_tiles(Gemm gemm, const MatrixIn& a, const MatrixIn& b, const MatrixOut& c, Store store,
+                       const real* bias) {
+  if (bias != nullptr) {
+    parallel_rows(c.rows, c.cols, [&](int64_t i) { std::copy_n(bias, c.cols, c.data + i * c.stride); });
+    store = Store::kAdd;
+  }
   const int64_t depth = a.cols;
   if (c.rows * c.cols * depth <= kSmallProduct) {
     gemm(a, b, c, store);
@@ -116,15 +142,7 @@ void multiply(const MatrixIn& a, const MatrixIn& b, const MatrixOut& c, Store st
   });
   if (chunks > 1) {
     tree_add(partial.mutable_data(), chunks, c.rows * c.cols);
-    const real* sum = partial.data();
-    parallel_ranges(c.rows, ceil_div(kElementGrain, c.cols), [&](int64_t begin, int64_t end) {
-      for (int64_t i = begin; i < end; ++i) {
-        for (int64_t j = 0; j < c.cols; ++j) {
-          real& out = c.data[i * c.stride + j];
-          out = store == Store::kAdd ? out + sum[i * c.cols + j] : sum[i * c.cols + j];
-        }
-      }
-    });
+    store_sum(partial.data(), c, store);
   }
 }
 

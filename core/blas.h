@@ -1,9 +1,9 @@
-// Matrix multiplication: the port to a BLAS, and the tiling above it.
+// Matrix multiplication, and the backends it can be done by.
 //
-// A backend multiplies two matrices on the calling thread. `openblas` calls
-// cblas_?gemm pinned to one thread; `naive` is three plain loops and needs no
-// library: slow, and the reference the other is tested against. multiply() cuts
-// the result into fixed tiles, so that bits do not depend on the thread count.
+// `kernels` is our own (kernels/train/). `openblas` calls cblas_?gemm pinned to one
+// thread; `naive` is three plain loops: slow, and the reference the others are tested
+// against. Each cuts the result into fixed tiles, so that bits do not depend on the
+// thread count. The default is `kernels` where there is a table for the CPU's vectors.
 #pragma once
 
 #include <cstdint>
@@ -45,19 +45,16 @@ enum class Store : uint8_t { kOverwrite, kAdd };  // C = A B, or C = C + A B
 
 struct BlasBackend {
   std::string_view name;
-  void (*gemm)(const MatrixIn& a, const MatrixIn& b, const MatrixOut& c, Store store);
+  void (*multiply)(const MatrixIn& a, const MatrixIn& b, const MatrixOut& c, Store store, const real* bias);
 };
 
 std::span<const BlasBackend> blas_backends();  // the default first, "naive" last
 const BlasBackend& blas_backend();             // the one in use
 void set_blas_backend(std::string_view name);  // throws on an unknown name; not during a computation
 
-// C = A B (+ C) on the calling thread. For use inside a tile.
-void gemm(const MatrixIn& a, const MatrixIn& b, const MatrixOut& c, Store store = Store::kOverwrite);
-
-// C = A B (+ C), cut into tiles of C and, where C is small and the inner
-// dimension long (weight gradients), into chunks of the sum that are added in a
-// fixed tree. The cut depends on the three sizes only.
-void multiply(const MatrixIn& a, const MatrixIn& b, const MatrixOut& c, Store store = Store::kOverwrite);
+// C = A B (+ C), on several threads. With a bias [c.cols], every row of C starts from it: C = bias + A B; store is
+// then kOverwrite.
+void multiply(const MatrixIn& a, const MatrixIn& b, const MatrixOut& c, Store store = Store::kOverwrite,
+              const real* bias = nullptr);
 
 }  // namespace whittle::inline WHITTLE_PRECISION

@@ -31,7 +31,11 @@ void gemm_naive(const MatrixIn& a, const MatrixIn& b, const MatrixOut& c, Store 
 }  // namespace
 
 const BlasBackend& naive_blas() {
-  static constexpr BlasBackend backend{.name = "naive", .gemm = gemm_naive};
+  static constexpr BlasBackend backend{
+      .name = "naive",
+      .multiply = [](const MatrixIn& a, const MatrixIn& b, const MatrixOut& c, Store store, const real* bias) {
+        multiply_in_tiles(gemm_naive, a, b, c, store, bias);
+      }};
   return backend;
 }
 

@@ -32,7 +32,9 @@ void gemm_openblas(const MatrixIn& a, const MatrixIn& b, const MatrixOut& c, Sto
 const BlasBackend& openblas() {
   static const BlasBackend backend = [] {
     openblas_set_num_threads(1);
-    return BlasBackend{.name = "openblas", .gemm = gemm_openblas};
+    return BlasBackend{.name = "openblas",
+                       .multiply = [](const MatrixIn& a, const MatrixIn& b, const MatrixOut& c, Store store,
+                                      const real* bias) { multiply_in_tiles(gemm_openblas, a, b, c, store, bias); }};
   }();
   return backend;
 }

@@ -453,15 +453,6 @@ void filter_gradient_depthwise(const Correlation& c, const real* source, const r
   transpose_copy(partial.data(), channels, c.depth(), channels, gfilter, c.depth());
 }
 
-// Copies `row` into every row of `out`: a bias, to which a product is then added.
-void repeat_row(const real* row, const MatrixOut& out) {
-  parallel_ranges(out.rows, ceil_div(kElementGrain, out.cols), [&](int64_t begin, int64_t end) {
-    for (int64_t r = begin; r < end; ++r) {
-      std::copy_n(row, out.cols, out.data + r * out.stride);
-    }
-  });
-}
-
 void correlate(const Correlation& c, const real* source, const real* filter, const real* bias, real* target) {
   if (c.is_depthwise()) {
     correlate_depthwise(c, source, filter, bias, target);
@@ -473,11 +464,8 @@ void correlate(const Correlation& c, const real* source, const real* filter, con
     correlate_dense(c, source, packed, bias, target);
     return;
   }
-  if (bias != nullptr) {
-    repeat_row(bias, MatrixOut(target, c.pixels(), c.outputs));
-  }
   multiply(MatrixIn(source, c.pixels(), c.inputs), MatrixIn(filter, c.outputs, c.inputs).t(),
-           MatrixOut(target, c.pixels(), c.outputs), bias != nullptr ? Store::kAdd : Store::kOverwrite);
+           MatrixOut(target, c.pixels(), c.outputs), Store::kOverwrite, bias);
 }
 
 void filter_gradient(const Correlation& c, const real* source, const real* g, real* gfilter) {

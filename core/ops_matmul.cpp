@@ -49,15 +49,8 @@ Variable linear(const Variable& x, const Variable& weight, const Variable& bias)
 
   Tensor y = Tensor::empty(x.shape().with(-1, outputs));
   const int64_t rows = y.elements() / outputs;
-  if (bias.defined()) {
-    const real* b = bias.value().data();
-    real* out = y.mutable_data();
-    for (int64_t r = 0; r < rows; ++r) {
-      std::copy_n(b, outputs, out + r * outputs);
-    }
-  }
   multiply(as_matrix(x.value()), as_matrix(weight.value()).t(), MatrixOut(y.mutable_data(), rows, outputs),
-           bias.defined() ? Store::kAdd : Store::kOverwrite);
+           Store::kOverwrite, bias.defined() ? bias.value().data() : nullptr);
 
   return make_op("linear", std::move(y), {x, weight, bias},
                  [x = weight.requires_grad() ? x.value() : Tensor(),
