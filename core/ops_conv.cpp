@@ -8,13 +8,14 @@
 //
 // Dense and grouped ones are row products (kernels/train/product.h): a row of the
 // left side is a pixel's window, read where it lies in the image, or in a copy of the
-// tile's part of it with zeros around. Depthwise ones are plain loops with the
-// channels innermost. A 1x1 convolution is multiply() as it is.
+// tile's part of it with zeros around. Depthwise ones are in
+// ops_depthwise.cpp. A 1x1 convolution is multiply() as it is.
 
 #include <array>
 #include <numeric>
 
 #include "core/blas.h"
+#include "core/depthwise.h"
 #include "core/error.h"
 #include "core/loops.h"
 #include "core/ops.h"
@@ -43,6 +44,7 @@ struct Correlation {
   int64_t target_channels() const { return groups * outputs; }
   bool fills_target() const { return step == Size2{1, 1}; }  // then window (i, j) is pixel (i, j)
   bool is_depthwise() const { return inputs == 1 && outputs == 1 && groups > 1; }
+  Depthwise depthwise() const { return {images, h, w, groups}; }
   bool is_pointwise() const {  // patches are the pixels themselves
     return groups == 1 && h.reads_each_once() && w.reads_each_once() && fills_target();
   }
@@ -362,100 +364,9 @@ void filter_gradient_dense(const Correlation& c, const real* source, const real*
   }
 }
 
-// out[j out_stride + i] = in[i in_stride + j], in strips that keep both sides in cache.
-void transpose_copy(const real* in, int64_t in_stride, int64_t rows, int64_t cols, real* out, int64_t out_stride) {
-  constexpr int64_t kStrip = 16;
-  for (int64_t first = 0; first < rows; first += kStrip) {
-    const int64_t last = std::min(first + kStrip, rows);
-    for (int64_t j = 0; j < cols; ++j) {
-      for (int64_t i = first; i < last; ++i) {
-        out[j * out_stride + i] = in[i * in_stride + j];
-      }
-    }
-  }
-}
-
-// Parts of a filter gradient: each sums its share of the pixels, and tree_add() joins them. At most eight, fewer
-// where there are not that many tiles or the parts would fill memory.
-int64_t gradient_parts(int64_t tiles, int64_t filter_elements) {
-  constexpr int64_t kPartialElements = int64_t{1} << 24;
-  return std::min(tiles, std::clamp<int64_t>(kPartialElements / filter_elements, 2, 8));
-}
-
-void correlate_depthwise(const Correlation& c, const real* source, const real* filter, const real* bias, real* target) {
-  const int64_t channels = c.groups;
-  Tensor by_tap = Tensor::empty({c.depth(), channels});  // so that channels are innermost here too
-  transpose_copy(filter, c.depth(), channels, c.depth(), by_tap.mutable_data(), channels);
-  const real* weights = by_tap.data();
-  const int64_t grain = ceil_div(kElementGrain, c.w.out * channels);
-  parallel_ranges(c.images * c.h.out, grain, [&](int64_t begin, int64_t end) {
-    for (int64_t row = begin; row < end; ++row) {
-      const int64_t n = row / c.h.out;
-      const int64_t i = row % c.h.out;
-      const Range rows = c.h.taps_inside(i);
-      real* out = target + ((n * c.target_h + i * c.step.h + c.offset.h) * c.target_w + c.offset.w) * channels;
-      for (int64_t j = 0; j < c.w.out; ++j, out += c.step.w * channels) {
-        if (bias != nullptr) {
-          std::copy_n(bias, channels, out);
-        } else {
-          std::fill_n(out, channels, real(0));
-        }
-        const Range cols = c.w.taps_inside(j);
-        for (int64_t u = rows.begin; u < rows.end; ++u) {
-          for (int64_t v = cols.begin; v < cols.end; ++v) {
-            const real* in = source + ((n * c.h.in + c.h.at(i, u)) * c.w.in + c.w.at(j, v)) * channels;
-            const real* weight = weights + (u * c.w.taps + v) * channels;
-            for (int64_t k = 0; k < channels; ++k) {
-              out[k] += in[k] * weight[k];
-            }
-          }
-        }
-      }
-    }
-  });
-}
-
-void filter_gradient_depthwise(const Correlation& c, const real* source, const real* g, real* gfilter) {
-  const int64_t channels = c.groups;
-  const int64_t filter_elements = c.depth() * channels;
-  const int64_t image_rows = c.images * c.h.out;
-  const int64_t parts = gradient_parts(image_rows, filter_elements);
-  Tensor partial = Tensor::zeros({parts, filter_elements});
-  Tensor scratch = Tensor::empty({parts, filter_elements});
-  parallel_for(parts, [&](int64_t part) {
-    // One row of pixels is summed on its own first: short sums keep more digits than one long one.
-    real* total = partial.mutable_data() + part * filter_elements;
-    real* row_sum = scratch.mutable_data() + part * filter_elements;
-    for (int64_t row = part * image_rows / parts; row < (part + 1) * image_rows / parts; ++row) {
-      const int64_t n = row / c.h.out;
-      const int64_t i = row % c.h.out;
-      const Range rows = c.h.taps_inside(i);
-      std::fill_n(row_sum, filter_elements, real(0));
-      for (int64_t j = 0; j < c.w.out; ++j) {
-        const real* g_pixel = g + (row * c.w.out + j) * channels;
-        const Range cols = c.w.taps_inside(j);
-        for (int64_t u = rows.begin; u < rows.end; ++u) {
-          for (int64_t v = cols.begin; v < cols.end; ++v) {
-            const real* in = source + ((n * c.h.in + c.h.at(i, u)) * c.w.in + c.w.at(j, v)) * channels;
-            real* sum = row_sum + (u * c.w.taps + v) * channels;
-            for (int64_t k = 0; k < channels; ++k) {
-              sum[k] += in[k] * g_pixel[k];
-            }
-          }
-        }
-      }
-      for (int64_t k = 0; k < filter_elements; ++k) {
-        total[k] += row_sum[k];
-      }
-    }
-  });
-  tree_add(partial.mutable_data(), parts, filter_elements);
-  transpose_copy(partial.data(), channels, c.depth(), channels, gfilter, c.depth());
-}
-
 void correlate(const Correlation& c, const real* source, const real* filter, const real* bias, real* target) {
   if (c.is_depthwise()) {
-    correlate_depthwise(c, source, filter, bias, target);
+    depthwise_correlate(c.depthwise(), source, filter, bias, target);
     return;
   }
   if (!c.is_pointwise()) {
@@ -469,8 +380,12 @@ void correlate(const Correlation& c, const real* source, const real* filter, con
 }
 
 void filter_gradient(const Correlation& c, const real* source, const real* g, real* gfilter) {
+  if (c.is_depthwise()) {
+    depthwise_filter_gradient(c.depthwise(), source, g, gfilter);
+    return;
+  }
   if (!c.is_pointwise()) {
-    (c.is_depthwise() ? filter_gradient_depthwise : filter_gradient_dense)(c, source, g, gfilter);
+    filter_gradient_dense(c, source, g, gfilter);
     return;
   }
   multiply(MatrixIn(g, c.pixels(), c.outputs).t(), MatrixIn(source, c.pixels(), c.inputs),
@@ -479,21 +394,11 @@ void filter_gradient(const Correlation& c, const real* source, const real* g, re
 
 // ---- Input gradients -------------------------------------------------------------------------------
 
-// The depthwise filter of c seen from the input, for one pair of phases: [channels, taps, taps].
-Tensor turned_filter(const Correlation& c, const real* filter, const Phase& h, const Phase& w) {
-  Tensor turned = Tensor::empty({c.groups, h.axis.taps, w.axis.taps});
-  real* out = turned.mutable_data();
-  for (int64_t channel = 0; channel < c.groups; ++channel) {
-    for (int64_t a = 0; a < h.axis.taps; ++a) {
-      for (int64_t b = 0; b < w.axis.taps; ++b) {
-        *out++ = filter[(channel * c.h.taps + h.last_tap - a * h.tap_step) * c.w.taps + w.last_tap - b * w.tap_step];
-      }
-    }
-  }
-  return turned;
-}
-
 void input_gradient(const Correlation& c, const real* g, const real* filter, real* gx) {
+  if (c.is_depthwise()) {
+    depthwise_input_gradient(c.depthwise(), g, filter, gx);
+    return;
+  }
   if (c.is_pointwise()) {
     multiply(MatrixIn(g, c.pixels(), c.outputs), MatrixIn(filter, c.outputs, c.inputs),
              MatrixOut(gx, c.pixels(), c.inputs));
@@ -519,10 +424,6 @@ void input_gradient(const Correlation& c, const real* g, const real* filter, rea
                               .target_w = c.w.in,
                               .step = {c.h.stride, c.w.stride},
                               .offset = {h.offset, w.offset}};
-      if (c.is_depthwise()) {
-        correlate_depthwise(phase, g, turned_filter(c, filter, h, w).data(), nullptr, gx);
-        continue;
-      }
       const Tensor packed = pack_filter(phase, filter, c.outputs * c.depth(), c.depth(), 1, [&](int64_t tap) {
         const int64_t u = h.last_tap - tap / w.axis.taps * h.tap_step;
         const int64_t v = w.last_tap - tap % w.axis.taps * w.tap_step;

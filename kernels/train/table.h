@@ -12,6 +12,7 @@
 // Freestanding: includes nothing hosted.
 #pragma once
 
+#include "kernels/train/depthwise.h"
 #include "kernels/train/product.h"
 
 namespace whittle::kernels {
@@ -21,6 +22,7 @@ struct TrainTable {
   const char* name;
   bool (*runs_here)();
   ProductKernels<T> product;
+  DepthwiseKernels<T> depthwise;
 };
 
 // All tables of this build, best first; `reference` is the last.

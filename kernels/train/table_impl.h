@@ -1,6 +1,7 @@
 // A whole table for a vector type.
 #pragma once
 
+#include "kernels/train/depthwise_impl.h"
 #include "kernels/train/product_impl.h"
 #include "kernels/train/table.h"
 
@@ -8,7 +9,7 @@ namespace whittle::kernels {
 
 template <class V>
 constexpr TrainTable<typename V::Scalar> make_train_table(const char* name, bool (*runs_here)()) {
-  return {name, runs_here, Products<V>::table()};
+  return {name, runs_here, Products<V>::table(), Depthwise<V>::table()};
 }
 
 }  // namespace whittle::kernels

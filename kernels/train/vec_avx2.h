@@ -3,6 +3,7 @@
 #pragma once
 
 #include <immintrin.h>
+#include <stdint.h>
 
 namespace whittle::kernels {
 
@@ -29,7 +30,39 @@ struct Avx2Vec {
   static Avx2Vec mul(Avx2Vec a, Avx2Vec b) { return {_mm256_mul_ps(a.v, b.v)}; }
   static Avx2Vec fma(Avx2Vec a, Avx2Vec b, Avx2Vec c) { return {_mm256_fmadd_ps(a.v, b.v, c.v)}; }
 
+  static Avx2Vec load_bytes(const uint8_t* p) {
+    return from_bytes(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p)));
+  }
+  static Avx2Vec load_first_bytes(const uint8_t* p, int n) {
+    uint8_t eight[8] = {};
+    for (int i = 0; i < n; ++i) {
+      eight[i] = p[i];
+    }
+    return load_bytes(eight);
+  }
+  static void store_bytes(uint8_t* p, Avx2Vec x) {
+    const __m256i whole = _mm256_cvtps_epi32(x.v);
+    const __m128i words = _mm_packus_epi32(_mm256_castsi256_si128(whole), _mm256_extracti128_si256(whole, 1));
+    _mm_storel_epi64(reinterpret_cast<__m128i*>(p), _mm_packus_epi16(words, words));
+  }
+  static void store_first_bytes(uint8_t* p, int n, Avx2Vec x) {
+    uint8_t eight[8];
+    store_bytes(eight, x);
+    for (int i = 0; i < n; ++i) {
+      p[i] = eight[i];
+    }
+  }
+
+  static Avx2Vec where_beats(Avx2Vec a, Avx2Vec b, Avx2Vec x, Avx2Vec y) {
+    const __m256 b_is_number = _mm256_cmp_ps(b.v, b.v, _CMP_ORD_Q);
+    return {_mm256_blendv_ps(y.v, x.v, _mm256_and_ps(b_is_number, _mm256_cmp_ps(a.v, b.v, _CMP_NLE_UQ)))};
+  }
+  static Avx2Vec where_equal(Avx2Vec a, Avx2Vec b, Avx2Vec x, Avx2Vec y) {
+    return {_mm256_blendv_ps(y.v, x.v, _mm256_cmp_ps(a.v, b.v, _CMP_EQ_OQ))};
+  }
+
  private:
+  static Avx2Vec from_bytes(__m128i x) { return {_mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(x))}; }
   static __m256i mask(int n) {
     return _mm256_cmpgt_epi32(_mm256_set1_epi32(n), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
   }

@@ -3,6 +3,8 @@
 // for what the members mean.
 #pragma once
 
+#include <stdint.h>
+
 namespace whittle::kernels {
 
 template <class T>
@@ -49,6 +51,39 @@ struct PlainVec {
   static PlainVec mul(const PlainVec& a, const PlainVec& b) {
     return each(a, b, [](T x, T y) { return x * y; });
   }
+
+  static PlainVec load_bytes(const uint8_t* p) { return load_first_bytes(p, kWidth); }
+  static PlainVec load_first_bytes(const uint8_t* p, int n) {
+    PlainVec v = zero();
+    for (int i = 0; i < n; ++i) {
+      v.lane[i] = p[i];
+    }
+    return v;
+  }
+  static void store_bytes(uint8_t* p, const PlainVec& v) { store_first_bytes(p, kWidth, v); }
+  static void store_first_bytes(uint8_t* p, int n, const PlainVec& v) {
+    for (int i = 0; i < n; ++i) {
+      p[i] = static_cast<uint8_t>(v.lane[i]);
+    }
+  }
+
+  static PlainVec where_beats(const PlainVec& a, const PlainVec& b, const PlainVec& x, const PlainVec& y) {
+    PlainVec v;
+    for (int i = 0; i < kWidth; ++i) {
+      const T first = a.lane[i];
+      const T second = b.lane[i];
+      v.lane[i] = (first > second) | ((first != first) & (second == second)) ? x.lane[i] : y.lane[i];
+    }
+    return v;
+  }
+  static PlainVec where_equal(const PlainVec& a, const PlainVec& b, const PlainVec& x, const PlainVec& y) {
+    PlainVec v;
+    for (int i = 0; i < kWidth; ++i) {
+      v.lane[i] = a.lane[i] == b.lane[i] ? x.lane[i] : y.lane[i];
+    }
+    return v;
+  }
+
   static PlainVec fma(const PlainVec& a, const PlainVec& b, const PlainVec& c) { return add(mul(a, b), c); }
 };
 

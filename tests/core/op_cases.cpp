@@ -15,6 +15,8 @@ real rounded_to_float(double x) { return static_cast<real>(static_cast<float>(x)
 
 int64_t some_extent(Rng& rng, int64_t most) { return rng.uniform() < 0.25 ? 1 : rng.between(1, most); }
 
+int64_t some_channels(Rng& rng) { return rng.uniform() < 0.75 ? some_extent(rng) : rng.between(8, 40); }
+
 Tensor some_tensor(Rng& rng, const Shape& shape, double low, double high) {
   Tensor t = Tensor::empty(shape);
   std::ranges::generate(t.mutable_values(), [&] { return rounded_to_float(rng.uniform(low, high)); });

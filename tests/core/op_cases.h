@@ -37,6 +37,8 @@ struct OpCase {
 
 // A small extent: 1 often, odd and even alike.
 int64_t some_extent(Rng& rng, int64_t most = 7);
+// A number of channels: mostly few, sometimes more than a vector has lanes.
+int64_t some_channels(Rng& rng);
 Tensor some_tensor(Rng& rng, const Shape& shape, double low = -2, double high = 2);
 // Values in [low, high] no closer than 0.02 to any of `kinks`.
 Tensor tensor_away_from(Rng& rng, const Shape& shape, std::initializer_list<double> kinks, double low, double high);

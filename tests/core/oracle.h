@@ -14,6 +14,7 @@
 
 #include "core/ops.h"
 #include "core/parallel.h"
+#include "core/train_kernels.h"
 #include "tests/support/message.h"
 
 namespace whittle::inline WHITTLE_PRECISION {
@@ -97,6 +98,19 @@ inline void check_same_bits_for_any_thread_count(const std::function<Variable(st
     }
   }
   set_num_threads(0);
+}
+
+// Runs f once with each kernel table that this CPU can use.
+template <class F>
+void for_each_table(F f) {
+  const std::string before = train_kernels().name;
+  for (const TrainKernels* table : available_train_kernels()) {
+    const std::string name = table->name;
+    CAPTURE(name);
+    set_train_kernels(name);
+    f();
+  }
+  set_train_kernels(before);
 }
 
 // A call that must be refused, and pieces its error text must contain.

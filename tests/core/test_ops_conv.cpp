@@ -142,20 +142,44 @@ const std::vector<ConvSample>& large_samples() {
 }  // namespace
 
 TEST_SUITE("conv") {
-  TEST_CASE("conv2d: values and gradients of 400 random shapes equal the seven loops") {
-    Rng rng(RngKey{.seed = test_seed()}.child("conv2d shapes"));
+  TEST_CASE("conv2d: values and gradients of 400 random shapes equal the seven loops, on every kernel table") {
     CAPTURE(test_seed());
     double worst = 0;
-    for (uint64_t i = 0; i < 400; ++i) {
-      worst = std::max(worst, check_against_definition(some_convolution(rng), RngKey{.seed = test_seed()}.child(i)));
-    }
+    for_each_table([&] {
+      Rng rng(RngKey{.seed = test_seed()}.child("conv2d shapes"));
+      for (uint64_t i = 0; i < 400; ++i) {
+        worst = std::max(worst, check_against_definition(some_convolution(rng), RngKey{.seed = test_seed()}.child(i)));
+      }
+    });
     MESSAGE("conv2d against loops: worst relative error " << worst);
   }
 
-  TEST_CASE("conv2d: shapes of many tiles equal the seven loops") {
-    for (const ConvSample& s : large_samples()) {
-      check_against_definition(s, {.seed = 11});
-    }
+  TEST_CASE("conv2d: shapes of many tiles equal the seven loops, on every kernel table") {
+    for_each_table([] {
+      for (const ConvSample& s : large_samples()) {
+        check_against_definition(s, {.seed = 11});
+      }
+    });
+  }
+
+  // Vectors with and without a tail, pixels that share a vector, rows too short for that, and long rows.
+  TEST_CASE("conv2d: depthwise convolutions of any number of channels equal the seven loops, on every kernel table") {
+    for_each_table([] {
+      for (const int64_t channels : {2, 3, 4, 5, 7, 8, 9, 15, 16, 17, 24, 31, 32, 33, 47, 64, 65}) {
+        for (const int64_t stride : {1, 2}) {
+          for (const int64_t width : {1, 2, 5, 18}) {
+            for (const int64_t kernel : {3, 5}) {
+              check_against_definition(
+                  {.x = {2, 4, width, channels},
+                   .filter = {channels, kernel, kernel, 1},
+                   .has_bias = width == 5,
+                   .geometry = {.stride = {stride, stride}, .padding = Padding::all(kernel / 2), .groups = channels}},
+                  {.seed = 12});
+            }
+          }
+        }
+      }
+    });
   }
 
   TEST_CASE("conv2d: an example by hand") {
@@ -169,7 +193,10 @@ TEST_SUITE("conv") {
   }
 
   TEST_CASE("conv2d: same bits for any thread count") {
-    for (const ConvSample& s : large_samples()) {
+    std::vector<ConvSample> samples = large_samples();
+    samples.push_back(
+        {.x = {9, 21, 23, 8}, .filter = {8, 3, 3, 1}, .geometry = {.padding = Padding::all(1), .groups = 8}});
+    for (const ConvSample& s : samples) {
       const std::string description = s.description();
       CAPTURE(description);
       std::vector<Tensor> inputs{Tensor::uniform(s.x, {.seed = 1}, -1, 1),

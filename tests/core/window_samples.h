@@ -50,7 +50,7 @@ inline ConvSample some_convolution(Rng& rng) {
   if (kind < 0.2) {  // grouped
     groups = rng.between(2, 4);
   } else if (kind < 0.45) {  // depthwise, often with a multiplier
-    groups = rng.between(2, 9);
+    groups = rng.uniform() < 0.7 ? rng.between(2, 9) : rng.between(10, 40);
     inputs = 1;
     outputs = rng.uniform() < 0.5 ? 1 : rng.between(2, 3);
   }
@@ -82,7 +82,7 @@ inline PoolSample some_pooling(Rng& rng) {
     padding = {rng.below(kernel.h), rng.below(kernel.w), rng.below(kernel.h), rng.below(kernel.w)};
   }
   s.x = {some_extent(rng, 3), extent_for(rng, kernel.h, padding.top + padding.bottom),
-         extent_for(rng, kernel.w, padding.left + padding.right), some_extent(rng, 5)};
+         extent_for(rng, kernel.w, padding.left + padding.right), some_channels(rng)};
   return s;
 }
 
