@@ -2,8 +2,11 @@
 // and the formula of its gradient, side by side. Internal to core/.
 #pragma once
 
+#include <limits>
+
 #include "core/loops.h"
-#include "core/variable.h"
+#include "core/ops.h"
+#include "core/train_kernels.h"
 
 namespace whittle::inline WHITTLE_PRECISION {
 
@@ -23,6 +26,15 @@ Variable elementwise_from_y(const char* op, const Variable& x, F f, D df) {
   Tensor y = map(x.value(), f);
   return make_op(op, y, {x}, [y, df](const Tensor& g) -> Gradients { return {map(g, y, df)}; });
 }
+
+// The activations of Act are clamps.
+inline kernels::Clamp<real> clamp_of(Act act) {
+  constexpr real kNone = std::numeric_limits<real>::quiet_NaN();
+  return {act == Act::kNone ? kNone : 0, act == Act::kRelu6 ? real(6) : kNone};
+}
+Tensor activated(const Tensor& x, Act act);
+// The gradient of x, given that of y = activated(x, act).
+Tensor through_activation(const Tensor& g, const Tensor& y, Act act);
 
 inline real sign(real x) { return static_cast<real>((x > 0) - (x < 0)); }
 

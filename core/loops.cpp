@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "core/error.h"
+#include "core/train_kernels.h"
 
 namespace whittle::inline WHITTLE_PRECISION {
 
@@ -48,49 +49,36 @@ real tree_sum(const real* x, int64_t n) {
 }
 
 void column_sums(const real* x, int64_t rows, int64_t cols, real* out) {
-  // Within a tile, blocks of 32 rows are summed one after another and the
-  // blocks by a running pair, which keeps the error near that of a tree.
-  constexpr int64_t kBlock = 32;
-  const int64_t tile_rows = std::max<int64_t>(kBlock, kColumnTileElements / cols / kBlock * kBlock);
+  const int64_t tile_rows = std::max<int64_t>(32, kColumnTileElements / cols);
   const int64_t tiles = (rows + tile_rows - 1) / tile_rows;
-  Tensor partial = Tensor::zeros({tiles, cols});
-  Tensor scratch = Tensor::empty({tiles, cols});
-  real* sums = partial.mutable_data();
-  real* blocks = scratch.mutable_data();
+  Tensor partial = tiles == 1 ? Tensor() : Tensor::empty({tiles, cols});
+  real* const sums = tiles == 1 ? out : partial.mutable_data();
   parallel_ranges(rows, tile_rows, [=](int64_t begin, int64_t end) {
-    const int64_t tile = begin / tile_rows;
-    real* total = sums + tile * cols;
-    real* block = blocks + tile * cols;
-    for (int64_t first = begin; first < end; first += kBlock) {
-      std::copy_n(x + first * cols, cols, block);
-      for (int64_t r = first + 1; r < std::min(end, first + kBlock); ++r) {
-        const real* row = x + r * cols;
-        for (int64_t c = 0; c < cols; ++c) {
-          block[c] += row[c];
-        }
-      }
-      for (int64_t c = 0; c < cols; ++c) {
-        total[c] += block[c];
-      }
-    }
+    train_kernels().loops.column_sums(x + begin * cols, end - begin, cols, sums + begin / tile_rows * cols);
   });
-  tree_add(sums, tiles, cols);
-  std::copy_n(sums, cols, out);
+  if (tiles > 1) {
+    tree_add(sums, tiles, cols);
+    std::copy_n(sums, cols, out);
+  }
 }
 
 void tree_add(real* data, int64_t parts, int64_t n) {
   for (int64_t step = 1; step < parts; step *= 2) {
     const int64_t pairs = (parts - step + 2 * step - 1) / (2 * step);
     const int64_t ranges = (n + kElementGrain - 1) / kElementGrain;
-    parallel_for(pairs * ranges, [=](int64_t tile) {
+    const auto add = [=](int64_t tile) {
       const int64_t begin = tile % ranges * kElementGrain;
       const int64_t end = std::min(n, begin + kElementGrain);
-      real* target = data + tile / ranges * 2 * step * n;
-      const real* addend = target + step * n;
-      for (int64_t i = begin; i < end; ++i) {
-        target[i] += addend[i];
+      real* const target = data + tile / ranges * 2 * step * n;
+      train_kernels().loops.add_to(target + step * n + begin, end - begin, target + begin);
+    };
+    if (pairs * n <= kElementGrain) {  // not worth waking anyone
+      for (int64_t tile = 0; tile < pairs * ranges; ++tile) {
+        add(tile);
       }
-    });
+    } else {
+      parallel_for(pairs * ranges, add);
+    }
   }
 }
 
@@ -172,9 +160,7 @@ void sum_middle(const real* x, int64_t outer, int64_t r, int64_t inner, real* ou
     } else {  // so few rows need no tree, and no scratch
       std::copy_n(part, inner, sums);
       for (int64_t i = inner; i < size; i += inner) {
-        for (int64_t c = 0; c < inner; ++c) {
-          sums[c] += part[i + c];
-        }
+        train_kernels().loops.add_to(part + i, inner, sums);
       }
     }
   };

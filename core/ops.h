@@ -17,16 +17,20 @@
 
 namespace whittle::inline WHITTLE_PRECISION {
 
+// The activations a convolution, linear, norm or add layer may carry inside, because
+// an integer kernel can apply them as a clamp.
+enum class Act : uint8_t { kNone, kRelu, kRelu6 };
+
 // ---- Arithmetic (ops_arith.cpp) -------------------------------------------
 // Two operands broadcast as in NumPy: shapes are aligned at the last axis and an
 // extent of 1 (or a missing axis) repeats. So [N,H,W,C] + [C] adds per channel,
 // [M,N] * [M,1] scales rows, and a scalar goes with anything. The gradient of a
 // repeated operand is summed over its repetitions.
 
-Variable add(const Variable& a, const Variable& b);  // a + b        ga = g, gb = g
-Variable sub(const Variable& a, const Variable& b);  // a - b        ga = g, gb = -g
-Variable mul(const Variable& a, const Variable& b);  // a * b        ga = g b, gb = g a
-Variable div(const Variable& a, const Variable& b);  // a / b        ga = g / b, gb = -g a / b^2
+Variable add(const Variable& a, const Variable& b, Act act = Act::kNone);  // act(a + b)   ga = gb = g through act
+Variable sub(const Variable& a, const Variable& b);                        // a - b        ga = g, gb = -g
+Variable mul(const Variable& a, const Variable& b);                        // a * b        ga = g b, gb = g a
+Variable div(const Variable& a, const Variable& b);                        // a / b        ga = g / b, gb = -g a / b^2
 
 Variable affine(const Variable& x, real scale, real shift);  // scale x + shift   gx = scale g
 Variable exp(const Variable& x);                             // e^x               gx = g e^x
@@ -58,10 +62,8 @@ Variable gelu(const Variable& x);                                 // x (1 + erf(
 Variable softmax(const Variable& x);      // y = e^x / sum e^x       gx = y (g - sum g y)
 Variable log_softmax(const Variable& x);  // y = x - ln sum e^x      gx = g - e^y sum g
 
-// The activations a convolution, linear or norm layer may carry inside, because
-// an integer kernel can apply them as a clamp.
-enum class Act : uint8_t { kNone, kRelu, kRelu6 };
-Variable activate(const Variable& x, Act act);  // one of: x, relu(x), relu6(x)
+// What an op applies when it carries an activation inside: x, relu(x) or relu6(x).
+Variable activate(const Variable& x, Act act);
 
 // ---- Matrices (ops_matmul.cpp) ----------------------------------------------
 
@@ -133,16 +135,17 @@ struct BatchNormResult {
 
 // Training: x [..., C] with at least two elements per channel; gamma, beta [C].
 // m, v = mean and biased variance per channel;  h = (x - m) / sqrt(v + eps);
-// y = act(gamma h + beta).  With g taken through act:
+// y = act(gamma h + beta + residual), residual shaped as x or undefined.  With g taken through act: gresidual = g,
 // gbeta = sum g, ggamma = sum g h, gx = gamma / sqrt(v + eps) (g - mean(g) - h mean(g h)).
 // The op is pure; the caller updates running statistics from mean and variance.
 BatchNormResult batch_norm_train(const Variable& x, const Variable& gamma, const Variable& beta,
-                                 real epsilon = real(1e-5), Act act = Act::kNone);
+                                 real epsilon = real(1e-5), Act act = Act::kNone, const Variable& residual = {});
 
 // Evaluation: the same with given mean and variance [C], which are constants;
 // no variance may be negative or NaN.
 Variable batch_norm_eval(const Variable& x, const Variable& gamma, const Variable& beta, const Tensor& mean,
-                         const Tensor& variance, real epsilon = real(1e-5), Act act = Act::kNone);
+                         const Tensor& variance, real epsilon = real(1e-5), Act act = Act::kNone,
+                         const Variable& residual = {});
 
 // ---- Losses (ops_loss.cpp) ------------------------------------------------------
 // All return a scalar, the mean over the batch.

@@ -15,16 +15,38 @@
 
 namespace whittle::inline WHITTLE_PRECISION {
 
-Variable relu(const Variable& x) {
-  return elementwise_from_y(
-      "relu", x, [](real v) { return v <= 0 ? real(0) : v; }, [](real g, real y) { return y > 0 ? g : real(0); });
+Tensor activated(const Tensor& x, Act act) {
+  Tensor y = Tensor::empty(x.shape());
+  parallel_ranges(x.elements(), kElementGrain,
+                  [in = x.data(), out = y.mutable_data(), act](int64_t begin, int64_t end) {
+                    train_kernels().loops.clamp(in + begin, end - begin, clamp_of(act), out + begin);
+                  });
+  return y;
 }
 
-Variable relu6(const Variable& x) {
-  return elementwise_from_y(
-      "relu6", x, [](real v) { return std::min(v <= 0 ? real(0) : v, real(6)); },
-      [](real g, real y) { return y > 0 && y < 6 ? g : real(0); });
+Tensor through_activation(const Tensor& g, const Tensor& y, Act act) {
+  Tensor gx = Tensor::empty(g.shape());
+  parallel_ranges(g.elements(), kElementGrain,
+                  [in_g = g.data(), in_y = y.data(), out = gx.mutable_data(), act](int64_t begin, int64_t end) {
+                    train_kernels().loops.clamp_gradient(in_g + begin, in_y + begin, end - begin, clamp_of(act),
+                                                         out + begin);
+                  });
+  return gx;
 }
+
+namespace {
+
+Variable activation(const char* op, const Variable& x, Act act) {
+  require_defined(op, x);
+  const Tensor y = activated(x.value(), act);
+  return make_op(op, y, {x}, [y, act](const Tensor& g) -> Gradients { return {through_activation(g, y, act)}; });
+}
+
+}  // namespace
+
+Variable relu(const Variable& x) { return activation("relu", x, Act::kRelu); }
+
+Variable relu6(const Variable& x) { return activation("relu6", x, Act::kRelu6); }
 
 Variable leaky_relu(const Variable& x, real slope) {
   require_defined("leaky_relu", x);

@@ -38,12 +38,24 @@ Tensor negated(const Tensor& x) {
 
 }  // namespace
 
-Variable add(const Variable& a, const Variable& b) {
-  Tensor y = forward("add", a, b, plus);
-  return make_op("add", std::move(y), {a, b},
-                 [shape_a = a.shape(), shape_b = b.shape(), want_a = a.requires_grad(),
-                  want_b = b.requires_grad()](const Tensor& g) -> Gradients {
-                   return {want_a ? sum_to(g, shape_a) : Tensor(), want_b ? sum_to(g, shape_b) : Tensor()};
+Variable add(const Variable& a, const Variable& b, Act act) {
+  require_defined("add", a);
+  require_defined("add", b);
+  const Broadcast together("add", a.shape(), b.shape());
+  Tensor y = Tensor::empty(together.shape());
+  if (together.step_a() == 1 && together.step_b() == 1) {
+    together.for_each_run([&, out = y.mutable_data()](int64_t i, int64_t at_a, int64_t at_b, int64_t n) {
+      train_kernels().loops.add(a.value().data() + at_a, b.value().data() + at_b, n, clamp_of(act), out + i);
+    });
+  } else {
+    y = map(together, a.value(), b.value(), plus);
+    y = act == Act::kNone ? y : activated(y, act);
+  }
+  return make_op("add", y, {a, b},
+                 [act, y = act == Act::kNone ? Tensor() : y, shape_a = a.shape(), shape_b = b.shape(),
+                  want_a = a.requires_grad(), want_b = b.requires_grad()](const Tensor& g) -> Gradients {
+                   const Tensor passed = act == Act::kNone ? g : through_activation(g, y, act);
+                   return {want_a ? sum_to(passed, shape_a) : Tensor(), want_b ? sum_to(passed, shape_b) : Tensor()};
                  });
 }
 

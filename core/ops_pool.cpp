@@ -6,14 +6,14 @@
 //
 // Windows may overlap, and a gradient scattered from them would be written by
 // several tiles. Both backward passes gather instead: each row of gx collects
-// from the windows that cover it.
-
-#include <limits>
+// from the windows that cover it. What happens along a row is a kernel
+// (kernels/train/pool.h).
 
 #include "core/error.h"
 #include "core/loops.h"
 #include "core/ops.h"
 #include "core/pool.h"
+#include "core/train_kernels.h"
 #include "core/window.h"
 
 namespace whittle::inline WHITTLE_PRECISION {
@@ -45,100 +45,73 @@ Pooling checked_pooling(const char* op, const Variable& x, const PoolGeometry& g
           .channels = shape[3]};
 }
 
-// A new tensor whose pixels are written by compute(x_image, i, j, window, y_pixel), once for every window (i, j) of
-// every image; `window` counts them.
-template <class Compute>
-Tensor for_each_window(const Pooling& p, const real* x, Compute compute) {
+kernels::PoolRow row_of(const Pooling& p) { return {p.channels, p.w.in, p.w.out, p.w.taps, p.w.stride, p.w.before}; }
+
+// A new tensor whose rows are written by pool(source, first, y_row), `first` being where they start.
+template <class Pool>
+Tensor pool_rows(const Pooling& p, const real* x, Pool pool) {
   Tensor y = Tensor::empty(p.output_shape());
   real* out = y.mutable_data();
   // A tile is some rows of windows, and costs what reading them costs.
   const int64_t reads = std::min(std::min(p.h.taps, p.h.in) * std::min(p.w.taps, p.w.in), kElementGrain);
-  const int64_t row_elements = p.w.out * p.channels * reads;
-  parallel_ranges(p.images * p.h.out, ceil_div(kElementGrain, row_elements), [&](int64_t begin, int64_t end) {
+  const int64_t row_elements = p.w.out * p.channels;
+  const int64_t step = p.w.in * p.channels;
+  parallel_ranges(p.images * p.h.out, ceil_div(kElementGrain, row_elements * reads), [&](int64_t begin, int64_t end) {
     for (int64_t row = begin; row < end; ++row) {
-      const real* image = x + row / p.h.out * p.h.in * p.w.in * p.channels;
-      for (int64_t j = 0; j < p.w.out; ++j) {
-        const int64_t window = row * p.w.out + j;
-        compute(image, row % p.h.out, j, window, out + window * p.channels);
-      }
+      const int64_t i = row % p.h.out;
+      const Range taps = p.h.taps_inside(i);
+      pool({.data = x + (row / p.h.out * p.h.in + p.h.at(i, taps.begin)) * step,
+            .step = step,
+            .u = taps.begin,
+            .rows = taps.size()},
+           row * row_elements, out + row * row_elements);
     }
   });
   return y;
 }
 
-// gx = the sum of what add(i, j, window, tap, gx_pixel) adds to each pixel, over the windows (i, j) that cover it and
-// the tap each does it with. `window` counts output pixels, `tap` is u * kernel.w + v. The order is fixed.
-template <class Add>
-Tensor gather_gradient(const Pooling& p, Add add) {
+// gx = the sum of what spread(gradient, first, i) adds to each row of gx, over the rows i of windows that cover it, in
+// order; `first` is where such a row starts. Where windows lie side by side, each row of gx is written once instead.
+template <class Spread>
+Tensor gather_gradient(const Pooling& p, const real* g, Spread spread) {
+  const auto side_by_side = [](const WindowAxis& a) {
+    return a.stride == a.taps && a.before == 0 && a.out * a.stride == a.in;
+  };
+  const bool add = !(side_by_side(p.h) && side_by_side(p.w));
   Tensor gx = Tensor::empty(p.input_shape());
   real* out = gx.mutable_data();
   const int64_t row_elements = p.w.in * p.channels;
   parallel_ranges(p.images * p.h.in, ceil_div(kElementGrain, row_elements), [&](int64_t begin, int64_t end) {
     for (int64_t row = begin; row < end; ++row) {
       real* gx_row = out + row * row_elements;
-      std::fill_n(gx_row, row_elements, real(0));
-      const int64_t n = row / p.h.in;
+      if (add) {
+        std::fill_n(gx_row, row_elements, real(0));
+      }
       const int64_t y = row % p.h.in;
       const Range windows = p.h.windows_over(y);
       for (int64_t i = windows.begin; i < windows.end; ++i) {
-        const int64_t u = y - p.h.at(i, 0);
-        for (int64_t j = 0; j < p.w.out; ++j) {
-          const int64_t window = (n * p.h.out + i) * p.w.out + j;
-          const Range inside = p.w.taps_inside(j);
-          for (int64_t v = inside.begin; v < inside.end; ++v) {
-            add(i, j, window, u * p.w.taps + v, gx_row + p.w.at(j, v) * p.channels);
-          }
-        }
+        const int64_t first = (row / p.h.in * p.h.out + i) * p.w.out * p.channels;
+        spread({.g = g + first, .u = y - p.h.at(i, 0), .add = add, .gx = gx_row}, first, i);
       }
     }
   });
   return gx;
 }
 
-// Where `in` is larger than `best`, or the first NaN: takes it over and notes the tap.
-template <class Tap>
-void keep_largest(const real* in, Tap tap, int64_t channels, real* best, Tap* winner) {
-  for (int64_t k = 0; k < channels; ++k) {
-    const real a = in[k];
-    const real b = best[k];
-    const Tap w = winner[k];
-    const bool wins = (a > b) | ((a != a) & (b == b));
-    best[k] = wins ? a : b;
-    winner[k] = wins ? tap : w;
-  }
-}
-
 // Backward needs to know which tap won. That is one byte per output for kernels of up to 256 taps (Tap = uint8_t),
 // where keeping x to find the winner again would hold on to four bytes per input, and y besides.
-template <class Tap>
-Variable max_pool_with(const Variable& x, const Pooling& p) {
+template <class Tap, class Forward, class Gradient>
+Variable max_pool_with(const Variable& x, const Pooling& p, Forward forward, Gradient gradient) {
   std::vector<Tap, PoolAllocator<Tap>> winners(static_cast<size_t>(p.output_shape().elements()));
-  Tensor y =
-      for_each_window(p, x.value().data(), [&](const real* image, int64_t i, int64_t j, int64_t window, real* best) {
-        const Range rows = p.h.taps_inside(i);
-        const Range cols = p.w.taps_inside(j);
-        const auto pixel = [&](int64_t u, int64_t v) {
-          return image + (p.h.at(i, u) * p.w.in + p.w.at(j, v)) * p.channels;
-        };
-        Tap* winner = winners.data() + window * p.channels;
-        std::copy_n(pixel(rows.begin, cols.begin), p.channels, best);
-        std::fill_n(winner, p.channels, static_cast<Tap>(rows.begin * p.w.taps + cols.begin));
-        for (int64_t u = rows.begin; u < rows.end; ++u) {
-          for (int64_t v = cols.begin; v < cols.end; ++v) {
-            keep_largest(pixel(u, v), static_cast<Tap>(u * p.w.taps + v), p.channels, best, winner);
-          }
-        }
-      });
-  return make_op("max_pool", std::move(y), {x}, [p, winners = std::move(winners)](const Tensor& g) -> Gradients {
-    return {gather_gradient(p, [&](int64_t, int64_t, int64_t window, int64_t tap, real* gx) {
-      const real* g_pixel = g.data() + window * p.channels;
-      const Tap* winner = winners.data() + window * p.channels;
-      for (int64_t k = 0; k < p.channels; ++k) {
-        const real passed = g_pixel[k];
-        gx[k] += winner[k] == static_cast<Tap>(tap) ? passed : real(0);
-      }
-    })};
+  Tensor y = pool_rows(p, x.value().data(), [&](const kernels::PoolSource<real>& source, int64_t first, real* best) {
+    forward(row_of(p), source, best, winners.data() + first);
   });
+  return make_op(
+      "max_pool", std::move(y), {x}, [p, gradient, winners = std::move(winners)](const Tensor& g) -> Gradients {
+        return {gather_gradient(p, g.data(), [&](const kernels::PoolGradient<real>& part, int64_t first, int64_t) {
+          gradient(row_of(p), part, winners.data() + first);
+        })};
+      });
 }
 
 }  // namespace
@@ -146,36 +119,23 @@ Variable max_pool_with(const Variable& x, const Pooling& p) {
 Variable max_pool(const Variable& x, const PoolGeometry& geometry) {
   const Pooling p = checked_pooling("max_pool", x, geometry);
   // A window has no more taps inside than x has pixels, but it numbers them all.
+  constexpr int64_t kMostTaps = int64_t{1} << 24;  // whole numbers that a float holds
   const int64_t taps = checked_product(p.h.taps, p.w.taps, "max_pool");
-  return taps <= 256 ? max_pool_with<uint8_t>(x, p) : max_pool_with<int64_t>(x, p);
+  require(taps <= kMostTaps, "max_pool", "a kernel of ", p.h.taps, " x ", p.w.taps, " has more than 2^24 taps (input ",
+          x.shape(), ")");
+  const auto& kernel = train_kernels().pool;
+  return taps <= 256 ? max_pool_with<uint8_t>(x, p, kernel.largest, kernel.largest_gradient)
+                     : max_pool_with<real>(x, p, kernel.largest_of_many, kernel.largest_of_many_gradient);
 }
 
 Variable avg_pool(const Variable& x, const PoolGeometry& geometry) {
   const Pooling p = checked_pooling("avg_pool", x, geometry);
-  Tensor y = for_each_window(p, x.value().data(), [&](const real* image, int64_t i, int64_t j, int64_t, real* mean) {
-    const Range rows = p.h.taps_inside(i);
-    const Range cols = p.w.taps_inside(j);
-    std::fill_n(mean, p.channels, real(0));
-    for (int64_t u = rows.begin; u < rows.end; ++u) {
-      for (int64_t v = cols.begin; v < cols.end; ++v) {
-        const real* in = image + (p.h.at(i, u) * p.w.in + p.w.at(j, v)) * p.channels;
-        for (int64_t k = 0; k < p.channels; ++k) {
-          mean[k] += in[k];
-        }
-      }
-    }
-    const auto count = static_cast<real>(rows.size() * cols.size());
-    for (int64_t k = 0; k < p.channels; ++k) {
-      mean[k] /= count;
-    }
+  Tensor y = pool_rows(p, x.value().data(), [&](const kernels::PoolSource<real>& source, int64_t, real* mean) {
+    train_kernels().pool.mean(row_of(p), source, mean);
   });
   return make_op("avg_pool", std::move(y), {x}, [p](const Tensor& g) -> Gradients {
-    return {gather_gradient(p, [&](int64_t i, int64_t j, int64_t window, int64_t, real* gx) {
-      const real* g_pixel = g.data() + window * p.channels;
-      const auto count = static_cast<real>(p.h.taps_inside(i).size() * p.w.taps_inside(j).size());
-      for (int64_t k = 0; k < p.channels; ++k) {
-        gx[k] += g_pixel[k] / count;
-      }
+    return {gather_gradient(p, g.data(), [&](const kernels::PoolGradient<real>& part, int64_t, int64_t i) {
+      train_kernels().pool.mean_gradient(row_of(p), part, p.h.taps_inside(i).size());
     })};
   });
 }
@@ -191,25 +151,23 @@ Variable global_avg_pool(const Variable& x) {
   const auto count = static_cast<real>(pixels);
   parallel_for(x.shape()[0], [=](int64_t n) {
     real* mean = means + n * channels;
-    column_sums(in + n * pixels * channels, pixels, channels, mean);
+    train_kernels().loops.column_sums(in + n * pixels * channels, pixels, channels, mean);
     for (int64_t k = 0; k < channels; ++k) {
       mean[k] /= count;
     }
   });
-  return make_op(
-      "global_avg_pool", std::move(y), {x}, [shape = x.shape(), pixels, channels, count](const Tensor& g) -> Gradients {
-        Tensor gx = Tensor::empty(shape);
-        real* out = gx.mutable_data();
-        const real* in_g = g.data();
-        parallel_ranges(shape[0] * pixels, ceil_div(kElementGrain, channels), [=](int64_t begin, int64_t end) {
-          for (int64_t pixel = begin; pixel < end; ++pixel) {
-            for (int64_t k = 0; k < channels; ++k) {
-              out[pixel * channels + k] = in_g[pixel / pixels * channels + k] / count;
-            }
-          }
-        });
-        return {gx};
-      });
+  return make_op("global_avg_pool", std::move(y), {x},
+                 [shape = x.shape(), pixels, channels, count](const Tensor& g) -> Gradients {
+                   const Tensor shares = map(g, [count](real v) { return v / count; });
+                   Tensor gx = Tensor::empty(shape);
+                   parallel_ranges(shape[0] * pixels, ceil_div(kElementGrain, channels),
+                                   [=, from = shares.data(), out = gx.mutable_data()](int64_t begin, int64_t end) {
+                                     for (int64_t pixel = begin; pixel < end; ++pixel) {
+                                       std::copy_n(from + pixel / pixels * channels, channels, out + pixel * channels);
+                                     }
+                                   });
+                   return {gx};
+                 });
 }
 
 }  // namespace whittle::inline WHITTLE_PRECISION

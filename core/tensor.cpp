@@ -9,6 +9,7 @@
 #include "core/error.h"
 #include "core/loops.h"
 #include "core/pool.h"
+#include "core/train_kernels.h"
 
 namespace whittle::inline WHITTLE_PRECISION {
 
@@ -143,9 +144,7 @@ void add_in_place(Tensor& target, const Tensor& addend) {
   real* sum = target.mutable_data();
   const real* more = addend.data();
   parallel_ranges(target.elements(), kElementGrain, [=](int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end; ++i) {
-      sum[i] += more[i];
-    }
+    train_kernels().loops.add_to(more + begin, end - begin, sum + begin);
   });
 }
 

@@ -29,7 +29,7 @@ std::string Add::details() const { return std::string(act_name(options_.act)); }
 Variable Add::forward(std::span<const Variable> inputs) {
   require(inputs[0].shape() == inputs[1].shape(), "add", "the inputs have shapes ", inputs[0].shape(), " and ",
           inputs[1].shape());
-  return activate(add(inputs[0], inputs[1]), options_.act);
+  return add(inputs[0], inputs[1], options_.act);
 }
 
 Activation::Activation(const Options& options) : options_(options) {

@@ -13,6 +13,9 @@
 #pragma once
 
 #include "kernels/train/depthwise.h"
+#include "kernels/train/loops.h"
+#include "kernels/train/norm.h"
+#include "kernels/train/pool.h"
 #include "kernels/train/product.h"
 
 namespace whittle::kernels {
@@ -23,6 +26,9 @@ struct TrainTable {
   bool (*runs_here)();
   ProductKernels<T> product;
   DepthwiseKernels<T> depthwise;
+  LoopKernels<T> loops;
+  NormKernels<T> norm;
+  PoolKernels<T> pool;
 };
 
 // All tables of this build, best first; `reference` is the last.

@@ -2,6 +2,9 @@
 #pragma once
 
 #include "kernels/train/depthwise_impl.h"
+#include "kernels/train/loops_impl.h"
+#include "kernels/train/norm_impl.h"
+#include "kernels/train/pool_impl.h"
 #include "kernels/train/product_impl.h"
 #include "kernels/train/table.h"
 
@@ -9,7 +12,13 @@ namespace whittle::kernels {
 
 template <class V>
 constexpr TrainTable<typename V::Scalar> make_train_table(const char* name, bool (*runs_here)()) {
-  return {name, runs_here, Products<V>::table(), Depthwise<V>::table()};
+  return {name,
+          runs_here,
+          Products<V>::table(),
+          Depthwise<V>::table(),
+          Loops<V>::table(),
+          Norms<V>::table(),
+          Pools<V>::table()};
 }
 
 }  // namespace whittle::kernels

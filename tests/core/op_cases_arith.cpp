@@ -50,10 +50,27 @@ std::function<OpInstance(Rng&)> unary(F op, double low, double high) {
 }  // namespace
 
 std::vector<OpCase> op_cases_arith() {
+  const auto plain_add = [](const Variable& a, const Variable& b) { return add(a, b); };
   // Bounds: about three times the worst of 2400 instances over 60 seeds; 0 where
   // nothing is rounded.
   return {
-      {.op = "add", .value_bound = 2e-7, .gradient_bound = 6e-7, .make = binary(add)},
+      {.op = "add", .value_bound = 2e-7, .gradient_bound = 6e-7, .make = binary(plain_add)},
+      {.op = "add",
+       .value_bound = 2e-7,
+       .gradient_bound = 6e-7,
+       .make =
+           [](Rng& rng) {  // with an activation, whose kinks the sums keep away from
+             const Shape shape = some_shape(rng, 0, 4);
+             const Act act = rng.uniform() < 0.5 ? Act::kRelu : Act::kRelu6;
+             const Tensor a = some_tensor(rng, shape);
+             Tensor b = tensor_away_from(rng, shape, {0, 6}, -3, 9);
+             for (int64_t i = 0; i < shape.elements(); ++i) {
+               b.mutable_data()[i] = static_cast<real>(static_cast<float>(b.data()[i] - a.data()[i]));
+             }
+             return OpInstance{.description = shape.str() + " act " + std::to_string(static_cast<int>(act)),
+                               .inputs = {a, b},
+                               .run = [act](std::span<const Variable> in) { return add(in[0], in[1], act); }};
+           }},
       {.op = "sub", .value_bound = 2e-7, .gradient_bound = 8e-7, .make = binary(sub)},
       {.op = "mul", .value_bound = 2e-7, .gradient_bound = 6e-7, .make = binary(mul)},
       {.op = "div", .value_bound = 2e-7, .gradient_bound = 6e-7, .make = binary(div)},

@@ -9,6 +9,7 @@ namespace {
 struct NormInputs {
   Tensor x, gamma, beta;
   Tensor mean, variance;  // for evaluation
+  Tensor residual{};      // often undefined
   real epsilon;
   Act act;
   std::string description;
@@ -20,7 +21,7 @@ struct NormInputs {
 // Betas of 0.5 and more leave every channel an output that large, for errors to be relative to.
 NormInputs some_norm(Rng& rng, bool training) {
   const int64_t rank = rng.between(2, 4);
-  Shape shape{rng.between(2, 12), some_extent(rng)};
+  Shape shape{rng.between(2, 12), some_channels(rng)};
   if (rank == 3) {
     shape = {some_extent(rng, 3), shape[0], shape[1]};
   } else if (rank == 4) {
@@ -36,7 +37,11 @@ NormInputs some_norm(Rng& rng, bool training) {
                 .epsilon = static_cast<real>(rng.uniform() < 0.5 ? 0x1p-17 : 0x1p-7),
                 .act = static_cast<Act>(rng.below(3)),
                 .description = ""};
-  in.description = shape.str() + " act " + std::to_string(static_cast<int>(in.act));
+  if (rng.uniform() < 0.4) {
+    in.residual = Tensor::empty(shape);
+  }
+  in.description =
+      (in.residual.defined() ? "residual " : "") + shape.str() + " act " + std::to_string(static_cast<int>(in.act));
   for (int64_t i = 0; i < shape.elements(); ++i) {
     const double sign = i / channels % 2 == 0 ? 1 : -1;
     in.x.mutable_data()[i] = static_cast<real>(static_cast<float>(sign + rng.uniform(-0.6, 0.6)));
@@ -73,9 +78,29 @@ NormInputs some_norm(Rng& rng, bool training) {
       beta = static_cast<double>(static_cast<float>(rng.uniform(0.5, 7)));
     } while (near_a_kink(beta));
     in.beta.mutable_data()[c] = static_cast<real>(beta);
+    for (int64_t r = 0; in.residual.defined() && r < rows; ++r) {
+      const double t = static_cast<double>(in.gamma.data()[c]) * (h[static_cast<size_t>(r)] - mean) /
+                           std::sqrt(variance + static_cast<double>(in.epsilon)) +
+                       beta;
+      double added = 0;
+      do {
+        added = static_cast<double>(static_cast<float>(rng.uniform(-2, 2)));
+      } while (std::abs(t + added) < 0.03 || std::abs(t + added - 6) < 0.03);
+      in.residual.mutable_data()[r * channels + c] = static_cast<real>(added);
+    }
   }
   return in;
 }
+
+std::vector<Tensor> inputs_of(const NormInputs& in) {
+  std::vector<Tensor> inputs{in.x, in.gamma, in.beta};
+  if (in.residual.defined()) {
+    inputs.push_back(in.residual);
+  }
+  return inputs;
+}
+
+Variable residual_of(std::span<const Variable> inputs) { return inputs.size() > 3 ? inputs[3] : Variable(); }
 
 }  // namespace
 
@@ -88,11 +113,10 @@ std::vector<OpCase> op_cases_norm() {
        .make =
            [](Rng& rng) {
              const NormInputs in = some_norm(rng, true);
-             return OpInstance{.description = in.description,
-                               .inputs = {in.x, in.gamma, in.beta},
-                               .run = [in](std::span<const Variable> v) {
-                                 return batch_norm_train(v[0], v[1], v[2], in.epsilon, in.act).y;
-                               }};
+             return OpInstance{
+                 .description = in.description, .inputs = inputs_of(in), .run = [in](std::span<const Variable> v) {
+                   return batch_norm_train(v[0], v[1], v[2], in.epsilon, in.act, residual_of(v)).y;
+                 }};
            }},
       {.op = "batch_norm_eval",
        .value_bound = 5e-7,
@@ -100,11 +124,10 @@ std::vector<OpCase> op_cases_norm() {
        .make =
            [](Rng& rng) {
              const NormInputs in = some_norm(rng, false);
-             return OpInstance{.description = in.description,
-                               .inputs = {in.x, in.gamma, in.beta},
-                               .run = [in](std::span<const Variable> v) {
-                                 return batch_norm_eval(v[0], v[1], v[2], in.mean, in.variance, in.epsilon, in.act);
-                               }};
+             return OpInstance{
+                 .description = in.description, .inputs = inputs_of(in), .run = [in](std::span<const Variable> v) {
+                   return batch_norm_eval(v[0], v[1], v[2], in.mean, in.variance, in.epsilon, in.act, residual_of(v));
+                 }};
            }},
   };
 }

@@ -23,8 +23,8 @@ struct BinaryOp {
 };
 
 const BinaryOp kBinaryOps[] = {
-    {"add", add, [](double a, double b) { return a + b; }, [](double, double) { return 1.0; },
-     [](double, double) { return 1.0; }},
+    {"add", [](const Variable& a, const Variable& b) { return add(a, b); }, [](double a, double b) { return a + b; },
+     [](double, double) { return 1.0; }, [](double, double) { return 1.0; }},
     {"sub", sub, [](double a, double b) { return a - b; }, [](double, double) { return 1.0; },
      [](double, double) { return -1.0; }},
     {"mul", mul, [](double a, double b) { return a * b; }, [](double, double b) { return b; },
@@ -131,6 +131,25 @@ TEST_SUITE("arith") {
       check_against_loops(op, some_tensor(rng, {40000}), divisor(rng, {40000}), {40000});
       check_against_loops(op, some_tensor(rng, {3, 1, 5, 1}), divisor(rng, {70, 1, 61}), {3, 70, 5, 61});
     }
+  }
+
+  TEST_CASE("add: an activation inside is the activation behind, on every kernel table") {
+    for_each_table([] {
+      for (const Shape& part : {Shape{50, 31, 43}, Shape{}, Shape{43}, Shape{31, 1}}) {
+        for (const Act act : {Act::kNone, Act::kRelu, Act::kRelu6}) {
+          const std::vector<Tensor> inputs{Tensor::uniform({50, 31, 43}, {.seed = 1}, -3, 5),
+                                           Tensor::uniform(part, {.seed = 2}, -3, 5)};
+          const auto g = [](const Shape& s) { return Tensor::uniform(s, {.seed = 5}, -1, 1); };
+          const auto fused = [act](std::span<const Variable> v) { return add(v[0], v[1], act); };
+          const Run got = run(fused, inputs, g);
+          const Run apart = run([&](std::span<const Variable> v) { return activate(add(v[0], v[1]), act); }, inputs, g);
+          CHECK(same_bits(got.value, apart.value));
+          CHECK(same_bits(got.gradients[0], apart.gradients[0]));
+          CHECK(same_bits(got.gradients[1], apart.gradients[1]));
+          check_same_bits_for_any_thread_count(fused, inputs);
+        }
+      }
+    });
   }
 
   TEST_CASE("one Variable as both operands") {

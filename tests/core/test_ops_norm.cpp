@@ -150,28 +150,34 @@ double check_against_formula(const Inputs& in) {
 }  // namespace
 
 TEST_SUITE("norm") {
-  TEST_CASE("batch_norm: values, statistics and gradients of 400 random shapes equal the formula") {
-    Rng rng(RngKey{.seed = test_seed()}.child("norm shapes"));
+  TEST_CASE(
+      "batch_norm: values, statistics and gradients of 400 random shapes equal the formula, on every kernel table") {
     CAPTURE(test_seed());
     double worst = 0;
-    for (int i = 0; i < 400; ++i) {
-      Shape shape = some_shape(rng, 2, 5);
-      if (shape.elements() == shape[-1]) {
-        shape = shape.with(0, 2);
+    for_each_table([&] {
+      Rng rng(RngKey{.seed = test_seed()}.child("norm shapes"));
+      for (int i = 0; i < 400; ++i) {
+        Shape shape = some_shape(rng, 2, 5).with(-1, some_channels(rng));
+        if (shape.elements() == shape[-1]) {
+          shape = shape.with(0, 2);
+        }
+        const Act act = kActs[rng.below(3)];
+        worst = std::max(worst, check_against_formula(some_inputs(rng, shape, act, i % 2 == 0)));
       }
-      const Act act = kActs[rng.below(3)];
-      worst = std::max(worst, check_against_formula(some_inputs(rng, shape, act, i % 2 == 0)));
-    }
+    });
     MESSAGE("batch_norm against the formula: worst relative error " << worst);
   }
 
   TEST_CASE("batch_norm: rows around the borders of tiles") {
-    Rng rng(test_seed());
-    for (const Shape& shape : {Shape{1023, 3}, Shape{1024, 3}, Shape{1025, 3}, Shape{63, 400}, Shape{64, 400},
-                               Shape{65, 400}, Shape{2, 1000}, Shape{3, 17, 23, 16}, Shape{5000, 1}}) {
-      check_against_formula(some_inputs(rng, shape, Act::kNone, true));
-      check_against_formula(some_inputs(rng, shape, Act::kRelu, false));
-    }
+    for_each_table([] {
+      Rng rng(test_seed());
+      for (const Shape& shape :
+           {Shape{5460, 3}, Shape{5461, 3}, Shape{5462, 3}, Shape{63, 400}, Shape{64, 400}, Shape{65, 400},
+            Shape{2, 1000}, Shape{3, 17, 23, 16}, Shape{20000, 1}, Shape{130, 127}, Shape{130, 129}}) {
+        check_against_formula(some_inputs(rng, shape, Act::kNone, true));
+        check_against_formula(some_inputs(rng, shape, Act::kRelu, false));
+      }
+    });
   }
 
   TEST_CASE("batch_norm_train: a large mean costs the variance no digits") {
@@ -225,6 +231,34 @@ TEST_SUITE("norm") {
     }
   }
 
+  TEST_CASE("batch_norm: a residual inside is the addition behind, on every kernel table") {
+    for_each_table([] {
+      Rng rng(test_seed());
+      for (const Shape& shape : {Shape{6, 5, 5, 4}, Shape{3, 17, 23, 16}, Shape{300, 37}, Shape{65, 300}}) {
+        const Inputs in = some_inputs(rng, shape, Act::kNone, true);
+        const std::vector<Tensor> inputs{in.x, in.gamma, in.beta, some_tensor(rng, shape)};
+        const Tensor mean = Tensor::full({shape[-1]}, real(0.5));
+        const Tensor variance = Tensor::full({shape[-1]}, 2);
+        for (const bool training : {true, false}) {
+          for (const Act act : kActs) {
+            const auto norm = [&](std::span<const Variable> v, Act inside, const Variable& residual) {
+              return training ? batch_norm_train(v[0], v[1], v[2], real(1e-5), inside, residual).y
+                              : batch_norm_eval(v[0], v[1], v[2], mean, variance, real(1e-5), inside, residual);
+            };
+            const auto g = [](const Shape& s) { return Tensor::uniform(s, {.seed = 5}, -1, 1); };
+            const Run fused = run([&](std::span<const Variable> v) { return norm(v, act, v[3]); }, inputs, g);
+            const Run apart =
+                run([&](std::span<const Variable> v) { return add(norm(v, Act::kNone, {}), v[3], act); }, inputs, g);
+            CHECK(same_bits(fused.value, apart.value));
+            for (size_t i = 0; i < inputs.size(); ++i) {
+              CHECK(same_bits(fused.gradients[i], apart.gradients[i]));
+            }
+          }
+        }
+      }
+    });
+  }
+
   TEST_CASE("batch_norm: at its kinks an activation inside has derivative 0") {
     const Tensor zero = Tensor::zeros({1});
     const Tensor one = Tensor::full({1}, 1);
@@ -266,6 +300,11 @@ TEST_SUITE("norm") {
         check_same_bits_for_any_thread_count([&](std::span<const Variable> v) { return in.run(v); },
                                              {in.x, in.gamma, in.beta});
       }
+      check_same_bits_for_any_thread_count(
+          [&](std::span<const Variable> v) {
+            return batch_norm_train(v[0], v[1], v[2], real(1e-5), Act::kRelu, v[3]).y;
+          },
+          {training.x, channels, channels, training.x});
       const auto statistics = [&](int threads) {
         set_num_threads(threads);
         const BatchNormResult r = batch_norm_train(training.x, channels, channels);
@@ -295,8 +334,8 @@ TEST_SUITE("norm") {
         const Tensor g = Tensor::uniform(y.shape(), {.seed = 4}, -1, 1);
         const Gradients once = y.node()->backward(g);
         const Gradients again = y.node()->backward(g);
-        REQUIRE(once.size() == 3);
-        for (size_t i = 0; i < 3; ++i) {
+        REQUIRE(once.size() == 4);
+        for (size_t i = 0; i < 4; ++i) {
           CHECK(once[i].defined() == (static_cast<int>(i) == wanted));
           CHECK(same_bits(once[i], again[i]));
         }
@@ -337,6 +376,8 @@ TEST_SUITE("norm") {
         {[&] { return batch_norm_eval(x, c, c, c, Tensor()); }, {"[batch_norm_eval]", "variance", "[4,2,2,3]"}},
         {[&] { return batch_norm_eval(x, c, c, c, negative); }, {"[batch_norm_eval]", "variance of -0.5", "[4,2,2,3]"}},
         {[&] { return batch_norm_eval(x, c, c, c, nan); }, {"[batch_norm_eval]", "variance of nan", "[4,2,2,3]"}},
+        {[&] { return batch_norm_train(x, c, c, 1, Act::kNone, Variable(c)).y; },
+         {"[batch_norm_train]", "residual", "[3]", "[4,2,2,3]"}},
         {[&] { return batch_norm_eval(x, c, c, c, c, 0); }, {"[batch_norm_eval]", "epsilon 0"}},
     };
     for (const Misuse& misuse : misuses) {

@@ -99,27 +99,31 @@ const std::vector<PoolSample>& large_samples() {
 }  // namespace
 
 TEST_SUITE("pool") {
-  TEST_CASE("max_pool and avg_pool: 400 random shapes equal the loops, ties included") {
-    Rng rng(RngKey{.seed = test_seed()}.child("pool shapes"));
+  TEST_CASE("max_pool and avg_pool: 400 random shapes equal the loops, ties included, on every kernel table") {
     CAPTURE(test_seed());
-    for (int i = 0; i < 400; ++i) {
-      const PoolSample s = some_pooling(rng);
-      check_against_loops(s, with_ties(rng, s.x), true);
-      check_against_loops(s, some_tensor(rng, s.x), false);
-    }
-    for (const PoolSample& s : large_samples()) {
-      check_against_loops(s, with_ties(rng, s.x), true);
-      check_against_loops(s, some_tensor(rng, s.x), false);
-    }
+    for_each_table([] {
+      Rng rng(RngKey{.seed = test_seed()}.child("pool shapes"));
+      for (int i = 0; i < 400; ++i) {
+        const PoolSample s = some_pooling(rng);
+        check_against_loops(s, with_ties(rng, s.x), true);
+        check_against_loops(s, some_tensor(rng, s.x), false);
+      }
+      for (const PoolSample& s : large_samples()) {
+        check_against_loops(s, with_ties(rng, s.x), true);
+        check_against_loops(s, some_tensor(rng, s.x), false);
+      }
+    });
   }
 
   TEST_CASE("max_pool: kernels of more than 256 taps remember their winners too") {
-    Rng rng(test_seed());
-    for (const Size2 kernel : {Size2{16, 16}, Size2{16, 17}, Size2{1, 257}, Size2{20, 33}}) {
-      const PoolSample s{.x = {2, 21, 300, 3}, .geometry = {.kernel = kernel, .stride = {16, 16}}};
-      check_against_loops(s, distinct_tensor(rng, s.x), true);
-      check_against_loops(s, with_ties(rng, s.x), true);
-    }
+    for_each_table([] {
+      Rng rng(test_seed());
+      for (const Size2 kernel : {Size2{16, 16}, Size2{16, 17}, Size2{1, 257}, Size2{20, 33}}) {
+        const PoolSample s{.x = {2, 21, 300, 3}, .geometry = {.kernel = kernel, .stride = {16, 16}}};
+        check_against_loops(s, distinct_tensor(rng, s.x), true);
+        check_against_loops(s, with_ties(rng, s.x), true);
+      }
+    });
   }
 
   TEST_CASE("max_pool: padding never wins, and neither do ties against the first") {
@@ -142,20 +146,22 @@ TEST_SUITE("pool") {
       g.mutable_data()[place] = 1;
       return g;
     };
-    const auto [lowest, g_lowest] = pool_row({-kInf, -kInf, -kInf, -kInf});
-    CHECK(lowest == -kInf);
-    CHECK(same_bits(g_lowest, won(0)));
-    for (int64_t place = 0; place < 4; ++place) {
-      CAPTURE(place);
-      std::vector<real> row{1, kInf, 2, kInf};
-      row[static_cast<size_t>(place)] = kNaN;
-      const auto [y, g] = pool_row({row[0], row[1], row[2], row[3]});
-      CHECK(std::isnan(y));
-      CHECK(same_bits(g, won(place)));
-    }
-    const auto [both, g_both] = pool_row({1, kNaN, kNaN, 5});
-    CHECK(std::isnan(both));
-    CHECK(same_bits(g_both, won(1)));
+    for_each_table([&] {
+      const auto [lowest, g_lowest] = pool_row({-kInf, -kInf, -kInf, -kInf});
+      CHECK(lowest == -kInf);
+      CHECK(same_bits(g_lowest, won(0)));
+      for (int64_t place = 0; place < 4; ++place) {
+        CAPTURE(place);
+        std::vector<real> row{1, kInf, 2, kInf};
+        row[static_cast<size_t>(place)] = kNaN;
+        const auto [y, g] = pool_row({row[0], row[1], row[2], row[3]});
+        CHECK(std::isnan(y));
+        CHECK(same_bits(g, won(place)));
+      }
+      const auto [both, g_both] = pool_row({1, kNaN, kNaN, 5});
+      CHECK(std::isnan(both));
+      CHECK(same_bits(g_both, won(1)));
+    });
   }
 
   TEST_CASE("avg_pool: the mean is over the part inside") {

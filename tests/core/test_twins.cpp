@@ -6,6 +6,7 @@
 #include <cmath>
 #include <map>
 
+#include "core/train_kernels.h"
 #include "tests/core/op_evaluation.h"
 #include "tests/support/seed.h"
 
@@ -33,25 +34,32 @@ double distance(const std::vector<double>& a, const std::vector<double>& b) {
 }  // namespace
 
 TEST_SUITE("twins") {
-  TEST_CASE("every op: float agrees with double within the op's bound") {
+  TEST_CASE("every op: float agrees with double within the op's bound, on every kernel table") {
     constexpr int kPerOp = 40;
-    const auto in_float = evaluate_ops_in_float(test_seed(), kPerOp);
     const auto in_double = evaluate_ops_in_double(test_seed(), kPerOp);
-    REQUIRE(in_float.size() == in_double.size());
     std::map<std::string, std::pair<double, double>> worst;
-    for (size_t i = 0; i < in_float.size(); ++i) {
-      CAPTURE(in_double[i].op);
-      CAPTURE(in_double[i].description);
-      CAPTURE(test_seed());
-      REQUIRE(in_float[i].description == in_double[i].description);
-      const double value = distance(in_float[i].value, in_double[i].value);
-      const double gradient = distance(in_float[i].gradients, in_double[i].gradients);
-      CHECK(value <= in_double[i].value_bound);
-      CHECK(gradient <= in_double[i].gradient_bound);
-      auto& [worst_value, worst_gradient] = worst[in_double[i].op];
-      worst_value = std::max(worst_value, value);
-      worst_gradient = std::max(worst_gradient, gradient);
+    const std::string before = train_kernels().name;
+    for (const TrainKernels* table : available_train_kernels()) {
+      const std::string name = table->name;
+      CAPTURE(name);
+      set_train_kernels(name);
+      const auto in_float = evaluate_ops_in_float(test_seed(), kPerOp);
+      REQUIRE(in_float.size() == in_double.size());
+      for (size_t i = 0; i < in_float.size(); ++i) {
+        CAPTURE(in_double[i].op);
+        CAPTURE(in_double[i].description);
+        CAPTURE(test_seed());
+        REQUIRE(in_float[i].description == in_double[i].description);
+        const double value = distance(in_float[i].value, in_double[i].value);
+        const double gradient = distance(in_float[i].gradients, in_double[i].gradients);
+        CHECK(value <= in_double[i].value_bound);
+        CHECK(gradient <= in_double[i].gradient_bound);
+        auto& [worst_value, worst_gradient] = worst[in_double[i].op];
+        worst_value = std::max(worst_value, value);
+        worst_gradient = std::max(worst_gradient, gradient);
+      }
     }
+    set_train_kernels(before);
     for (const auto& [op, error] : worst) {
       MESSAGE(op << ": worst value " << error.first << ", worst gradient " << error.second);
     }
