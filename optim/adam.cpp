@@ -5,7 +5,7 @@
 #include <utility>
 
 #include "core/error.h"
-#include "optim/flush.h"
+#include "core/train_kernels.h"
 
 namespace whittle::inline WHITTLE_PRECISION::optim {
 
@@ -41,27 +41,17 @@ Adam::Adam(std::vector<NamedParameter> parameters, const AdamOptions& options)
 void Adam::update(const Slice& slice) const {
   // What is the same for all elements is computed in double, once.
   const auto t = static_cast<double>(slice.updates);
-  const auto step = static_cast<real>(rate / (1 - std::pow(beta1_, t)));
-  const auto scale = static_cast<real>(1 / std::sqrt(1 - std::pow(beta2_, t)));  // sqrt(v^) = scale sqrt(v)
-  const auto beta1 = static_cast<real>(beta1_);
-  const auto beta2 = static_cast<real>(beta2_);
-  const auto fresh1 = static_cast<real>(1 - beta1_);
-  const auto fresh2 = static_cast<real>(1 - beta2_);
-  const auto epsilon = static_cast<real>(epsilon_);
-  const auto coupled = static_cast<real>(decoupled_ ? 0 : slice.weight_decay);
-  const auto kept = static_cast<real>(decoupled_ ? 1 - rate * slice.weight_decay : 1);
-  const real* gradient = slice.gradient;
-  real* value = slice.value;
-  real* first = slice.state[0];
-  real* second = slice.state[1];
-  for (int64_t i = 0; i < slice.size; ++i) {
-    const real g = gradient[i] + coupled * value[i];
-    const real m = flushed(beta1 * first[i] + fresh1 * g);
-    const real v = flushed(beta2 * second[i] + fresh2 * g * g);
-    first[i] = m;
-    second[i] = v;
-    value[i] = kept * value[i] - step * m / (scale * std::sqrt(v) + epsilon);
-  }
+  const kernels::AdamStep<real> step{
+      .rate = static_cast<real>(rate / (1 - std::pow(beta1_, t))),
+      .scale = static_cast<real>(1 / std::sqrt(1 - std::pow(beta2_, t))),  // sqrt(v^) = scale sqrt(v)
+      .beta1 = static_cast<real>(beta1_),
+      .beta2 = static_cast<real>(beta2_),
+      .fresh1 = static_cast<real>(1 - beta1_),
+      .fresh2 = static_cast<real>(1 - beta2_),
+      .epsilon = static_cast<real>(epsilon_),
+      .coupled = static_cast<real>(decoupled_ ? 0 : slice.weight_decay),
+      .kept = static_cast<real>(decoupled_ ? 1 - rate * slice.weight_decay : 1)};
+  train_kernels().loops.adam(step, slice.size, slice.gradient, slice.value, slice.state[0], slice.state[1]);
 }
 
 AdamW::AdamW(std::vector<NamedParameter> parameters, const AdamWOptions& options)

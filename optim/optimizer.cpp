@@ -1,5 +1,6 @@
 #include "optim/optimizer.h"
 
+#include <algorithm>
 #include <limits>
 #include <set>
 #include <utility>
@@ -50,6 +51,8 @@ Optimizer::Optimizer(std::string kind, std::vector<NamedParameter> parameters, c
     }
     records_.push_back(std::move(record));
   }
+  slices_.reserve(parameters_.size());  // a step allocates nothing
+  ends_.reserve(parameters_.size());
 }
 
 void Optimizer::zero_grad() {
@@ -66,6 +69,9 @@ void Optimizer::step() {
             " and has ", now, " now; make a new optimizer after changing a model");
   }
   ++steps_;
+  slices_.clear();
+  ends_.clear();
+  int64_t elements = 0;
   for (size_t i = 0; i < parameters_.size(); ++i) {
     Variable& raw = parameters_[i].parameter->raw;
     if (!raw.grad().defined()) {
@@ -82,17 +88,24 @@ void Optimizer::step() {
     for (size_t s = 0; s < record.state.size(); ++s) {
       whole.state[s] = record.state[s].mutable_data();
     }
-    parallel_ranges(whole.size, kElementGrain, [&whole, this](int64_t begin, int64_t end) {
-      Slice slice = whole;
-      slice.size = end - begin;
-      slice.gradient += begin;
-      slice.value += begin;
+    slices_.push_back(whole);
+    ends_.push_back(elements += whole.size);
+  }
+  // One parallel region for all of them: most parameters are too small for one of their own.
+  parallel_ranges(elements, kElementGrain, [this](int64_t begin, int64_t end) {
+    for (auto i = static_cast<size_t>(std::ranges::upper_bound(ends_, begin) - ends_.begin()); begin < end; ++i) {
+      Slice slice = slices_[i];
+      const int64_t skipped = begin - (ends_[i] - slice.size);
+      slice.size = std::min(end, ends_[i]) - begin;
+      slice.gradient += skipped;
+      slice.value += skipped;
       for (size_t s = 0; s < state_names_.size(); ++s) {
-        slice.state[s] += begin;
+        slice.state[s] += skipped;
       }
       update(slice);
-    });
-  }
+      begin += slice.size;
+    }
+  });
 }
 
 void Optimizer::visit_state(const std::function<void(std::string_view name, Tensor& state)>& visit) {

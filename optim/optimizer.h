@@ -111,6 +111,8 @@ class Optimizer {
   std::vector<NamedParameter> parameters_;
   std::vector<std::string> state_names_;
   std::vector<Record> records_;  // one per parameter
+  std::vector<Slice> slices_;    // of this step: the parameters that have a gradient, whole
+  std::vector<int64_t> ends_;    // where they end, counting their elements from the first to the last
   int64_t steps_ = 0;
 };
 

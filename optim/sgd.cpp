@@ -3,7 +3,7 @@
 #include <utility>
 
 #include "core/error.h"
-#include "optim/flush.h"
+#include "core/train_kernels.h"
 
 namespace whittle::inline WHITTLE_PRECISION::optim {
 
@@ -30,25 +30,12 @@ Sgd::Sgd(std::vector<NamedParameter> parameters, const SgdOptions& options)
       decoupled_(options.decoupled) {}
 
 void Sgd::update(const Slice& slice) const {
-  const auto step = static_cast<real>(rate);
-  const auto momentum = static_cast<real>(momentum_);
-  const auto coupled = static_cast<real>(decoupled_ ? 0 : slice.weight_decay);
-  const auto kept = static_cast<real>(decoupled_ ? 1 - rate * slice.weight_decay : 1);
-  const real* gradient = slice.gradient;
-  real* value = slice.value;
-  real* velocity = slice.state[0];
-  if (velocity == nullptr) {
-    for (int64_t i = 0; i < slice.size; ++i) {
-      value[i] = kept * value[i] - step * (gradient[i] + coupled * value[i]);
-    }
-    return;
-  }
-  for (int64_t i = 0; i < slice.size; ++i) {
-    const real g = gradient[i] + coupled * value[i];
-    const real v = flushed(momentum * velocity[i] + g);
-    velocity[i] = v;
-    value[i] = kept * value[i] - step * (nesterov_ ? g + momentum * v : v);
-  }
+  const kernels::SgdStep<real> step{.rate = static_cast<real>(rate),
+                                    .momentum = static_cast<real>(momentum_),
+                                    .coupled = static_cast<real>(decoupled_ ? 0 : slice.weight_decay),
+                                    .kept = static_cast<real>(decoupled_ ? 1 - rate * slice.weight_decay : 1),
+                                    .nesterov = nesterov_};
+  train_kernels().loops.sgd(step, slice.size, slice.gradient, slice.value, slice.state[0]);
 }
 
 }  // namespace whittle::inline WHITTLE_PRECISION::optim
