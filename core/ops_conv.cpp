@@ -15,40 +15,16 @@
 #include <numeric>
 
 #include "core/blas.h"
+#include "core/correlation.h"
 #include "core/error.h"
 #include "core/loops.h"
 #include "core/ops.h"
 #include "core/train_kernels.h"
-#include "core/window.h"
+#include "core/winograd.h"
 
 namespace whittle::inline WHITTLE_PRECISION {
 
 namespace {
-
-// A convolution as the loops see it. Filters are [groups * outputs, h.taps, w.taps, inputs]; the source has
-// groups * inputs channels, the target groups * outputs. Window (i, j) is the target's pixel
-// (i step.h + offset.h, j step.w + offset.w).
-struct Correlation {
-  int64_t images;
-  WindowAxis h, w;
-  int64_t groups, inputs, outputs;  // channels per group
-  int64_t target_h, target_w;
-  Size2 step{1, 1};
-  Size2 offset{0, 0};
-
-  int64_t rows() const { return images * h.out; }
-  int64_t pixels() const { return rows() * w.out; }
-  int64_t depth() const { return h.taps * w.taps * inputs; }  // numbers in a patch
-  int64_t source_channels() const { return groups * inputs; }
-  int64_t target_channels() const { return groups * outputs; }
-  bool fills_target() const { return step == Size2{1, 1}; }  // then window (i, j) is pixel (i, j)
-  bool is_depthwise() const { return inputs == 1 && outputs == 1 && groups > 1; }
-  bool is_pointwise() const {  // patches are the pixels themselves
-    return groups == 1 && h.reads_each_once() && w.reads_each_once() && fills_target();
-  }
-  // Neighbouring taps are neighbours in memory.
-  bool taps_touch() const { return groups == 1 && w.dilation == 1; }
-};
 
 // ---- Tiles of windows ------------------------------------------------------------------
 
@@ -453,9 +429,25 @@ void filter_gradient_depthwise(const Correlation& c, const real* source, const r
   transpose_copy(partial.data(), channels, c.depth(), channels, gfilter, c.depth());
 }
 
+// A filter [outputs, taps, inputs] as [taps, inputs, outputs].
+Tensor taps_first(const Correlation& c, const real* filter) {
+  Tensor result = Tensor::empty({c.depth(), c.outputs});
+  real* const to = result.mutable_data();
+  constexpr int64_t kRows = 64;
+  parallel_ranges(c.depth(), kRows, [&](int64_t begin, int64_t end) {
+    transpose_copy(filter + begin, c.depth(), c.outputs, end - begin, to + begin * c.outputs, c.outputs);
+  });
+  return result;
+}
+
 void correlate(const Correlation& c, const real* source, const real* filter, const real* bias, real* target) {
   if (c.is_depthwise()) {
     correlate_depthwise(c, source, filter, bias, target);
+    return;
+  }
+  if (const auto* form = winograd_for(c)) {
+    const Tensor transformed = winograd_filter(*form, c, taps_first(c, filter).data(), c.inputs * c.outputs, c.outputs);
+    correlate_winograd(*form, c, source, transformed, bias, target);
     return;
   }
   if (!c.is_pointwise()) {
@@ -469,6 +461,10 @@ void correlate(const Correlation& c, const real* source, const real* filter, con
 }
 
 void filter_gradient(const Correlation& c, const real* source, const real* g, real* gfilter) {
+  if (const auto* form = winograd_for(c)) {
+    filter_gradient_winograd(*form, c, source, g, gfilter);
+    return;
+  }
   if (!c.is_pointwise()) {
     (c.is_depthwise() ? filter_gradient_depthwise : filter_gradient_dense)(c, source, g, gfilter);
     return;
@@ -521,6 +517,11 @@ void input_gradient(const Correlation& c, const real* g, const real* filter, rea
                               .offset = {h.offset, w.offset}};
       if (c.is_depthwise()) {
         correlate_depthwise(phase, g, turned_filter(c, filter, h, w).data(), nullptr, gx);
+        continue;
+      }
+      if (const auto* form = winograd_for(phase)) {  // one phase; the filter turned round, inputs as they lie
+        const Tensor turned = winograd_filter(*form, phase, filter + 8 * c.inputs, -c.inputs, c.depth());
+        correlate_winograd(*form, phase, g, turned, nullptr, gx);
         continue;
       }
       const Tensor packed = pack_filter(phase, filter, c.outputs * c.depth(), c.depth(), 1, [&](int64_t tap) {

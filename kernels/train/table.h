@@ -13,6 +13,7 @@
 #pragma once
 
 #include "kernels/train/product.h"
+#include "kernels/train/winograd.h"
 
 namespace whittle::kernels {
 
@@ -21,6 +22,8 @@ struct TrainTable {
   const char* name;
   bool (*runs_here)();
   ProductKernels<T> product;
+  WinogradKernels<T> winograd2;
+  WinogradKernels<T> winograd4;
 };
 
 // All tables of this build, best first; `reference` is the last.

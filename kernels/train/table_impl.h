@@ -3,12 +3,14 @@
 
 #include "kernels/train/product_impl.h"
 #include "kernels/train/table.h"
+#include "kernels/train/winograd_impl.h"
 
 namespace whittle::kernels {
 
 template <class V>
 constexpr TrainTable<typename V::Scalar> make_train_table(const char* name, bool (*runs_here)()) {
-  return {name, runs_here, Products<V>::table()};
+  return {name, runs_here, Products<V>::table(), WinogradTransforms<V, Winograd2>::table(),
+          WinogradTransforms<V, Winograd4>::table()};
 }
 
 }  // namespace whittle::kernels
