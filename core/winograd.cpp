@@ -34,8 +34,8 @@ int64_t plane(int64_t tiles, int64_t channels) { return tiles * channels + 16; }
 
 // How many tiles to transform and multiply at a time: few enough that both buffers stay in a second-level cache, but
 // enough that a product is worth reading its right side for.
-constexpr int64_t kBufferElements = 160 * 1024;
-constexpr int64_t kLeastTiles = 48;
+constexpr int64_t kBufferElements = 128 * 1024;
+constexpr int64_t kLeastTiles = 32;
 constexpr int64_t kMostTiles = 120;
 int64_t tiles_at_once(const Kernels& form, const Correlation& c) {
   const int64_t fitting = kBufferElements / (form.points * (c.inputs + c.outputs)) / 8 * 8;
@@ -47,31 +47,12 @@ constexpr int64_t kPieces = 8;
 // Transforms of tiles [begin, end), one row of channels per tile from v on.
 void transform_inputs(const Kernels& form, const Correlation& c, const Tiles& tiles, const real* source, int64_t begin,
                       int64_t end, real* v, int64_t point_stride) {
-  const int64_t size = tiles.m + 2;
-  Tensor border;  // a patch that reaches over the border, with zeros there
   for (int64_t tile = begin; tile < end; ++tile, v += c.inputs) {
     const auto [image, row, column] = tiles[tile];
     const int64_t y = row - c.h.before;
     const int64_t x = column - c.w.before;
-    const real* const from = source + image * c.h.in * c.w.in * c.inputs;
-    if (y >= 0 && x >= 0 && y + size <= c.h.in && x + size <= c.w.in) {
-      form.input({from + (y * c.w.in + x) * c.inputs, c.w.in * c.inputs, c.inputs}, c.inputs, v, point_stride);
-      continue;
-    }
-    if (!border.defined()) {
-      border = Tensor::empty({size, size, c.inputs});
-    }
-    real* to = border.mutable_data();
-    for (int64_t i = y; i < y + size; ++i) {
-      for (int64_t j = x; j < x + size; ++j, to += c.inputs) {
-        if (i >= 0 && i < c.h.in && j >= 0 && j < c.w.in) {
-          std::copy_n(from + (i * c.w.in + j) * c.inputs, c.inputs, to);
-        } else {
-          std::fill_n(to, c.inputs, real(0));
-        }
-      }
-    }
-    form.input({border.data(), size * c.inputs, c.inputs}, c.inputs, v, point_stride);
+    form.input({source + ((image * c.h.in + y) * c.w.in + x) * c.inputs, c.w.in * c.inputs, c.inputs},
+               {-y, -x, c.h.in - y, c.w.in - x}, c.inputs, v, point_stride);
   }
 }
 
@@ -190,9 +171,7 @@ Tensor winograd_filter(const Kernels& form, const Correlation& c, const real* fi
   Tensor packed = Tensor::empty({form.points, size});
   real* const to = packed.mutable_data();
   parallel_ranges(c.inputs, ceil_div(kElementGrain, form.points * c.outputs), [&](int64_t begin, int64_t end) {
-    for (int64_t k = begin; k < end; ++k) {
-      form.filter(filter + k * input_stride, tap_stride, k, c.inputs, c.outputs, to, size);
-    }
+    form.filter(filter, input_stride, tap_stride, begin, end, c.inputs, c.outputs, to, size);
   });
   return packed;
 }

@@ -15,23 +15,23 @@ struct Winograd2 {
 
   static V times(T k, V x) { return V::mul(V::broadcast(k), x); }
 
-  static void input(const V* d, V* v) {  // B^T d
+  [[gnu::always_inline]] static inline void input(const V* d, V* v) {  // B^T d
     v[0] = V::sub(d[0], d[2]);
     v[1] = V::add(d[1], d[2]);
     v[2] = V::sub(d[2], d[1]);
     v[3] = V::sub(d[3], d[1]);
   }
-  static void output(const V* m, V* y) {  // A^T m
+  [[gnu::always_inline]] static inline void output(const V* m, V* y) {  // A^T m
     y[0] = V::add(V::add(m[0], m[1]), m[2]);
     y[1] = V::add(V::sub(m[1], m[2]), m[3]);
   }
-  static void output_gradient(const V* y, V* z) {  // A y
+  [[gnu::always_inline]] static inline void output_gradient(const V* y, V* z) {  // A y
     z[0] = y[0];
     z[1] = V::add(y[0], y[1]);
     z[2] = V::sub(y[0], y[1]);
     z[3] = y[1];
   }
-  static void filter(const V* g, V* u) {  // G g
+  [[gnu::always_inline]] static inline void filter(const V* g, V* u) {  // G g
     const V half = times(T(0.5), V::add(g[0], g[2]));
     const V odd = times(T(0.5), g[1]);
     u[0] = g[0];
@@ -39,7 +39,7 @@ struct Winograd2 {
     u[2] = V::sub(half, odd);
     u[3] = g[2];
   }
-  static void filter_gradient(const V* u, V* g) {  // G^T u
+  [[gnu::always_inline]] static inline void filter_gradient(const V* u, V* g) {  // G^T u
     const V half = times(T(0.5), V::add(u[1], u[2]));
     g[0] = V::add(u[0], half);
     g[1] = times(T(0.5), V::sub(u[1], u[2]));
@@ -60,7 +60,7 @@ struct Winograd4 {
   static V times(T k, V x) { return V::mul(V::broadcast(k), x); }
   static V plus(V x, T k, V y) { return V::fma(V::broadcast(k), y, x); }  // x + k y
 
-  static void input(const V* d, V* v) {
+  [[gnu::always_inline]] static inline void input(const V* d, V* v) {
     const V even_a = plus(d[4], -b2, d[2]);
     const V odd_a = plus(d[3], -b2, d[1]);
     const V even_b = plus(d[4], -a2, d[2]);
@@ -72,7 +72,7 @@ struct Winograd4 {
     v[4] = plus(even_b, -b, odd_b);
     v[5] = plus(plus(d[5], -(a2 + b2), d[3]), a2 * b2, d[1]);
   }
-  static void output(const V* m, V* y) {
+  [[gnu::always_inline]] static inline void output(const V* m, V* y) {
     const V even_a = V::add(m[1], m[2]);
     const V odd_a = V::sub(m[1], m[2]);
     const V even_b = V::add(m[3], m[4]);
@@ -82,7 +82,7 @@ struct Winograd4 {
     y[2] = plus(times(a2, even_a), b2, even_b);
     y[3] = plus(plus(m[5], a2 * a, odd_a), b2 * b, odd_b);
   }
-  static void output_gradient(const V* y, V* z) {
+  [[gnu::always_inline]] static inline void output_gradient(const V* y, V* z) {
     const V even_a = plus(y[0], a2, y[2]);
     const V odd_a = plus(times(a, y[1]), a2 * a, y[3]);
     const V even_b = plus(y[0], b2, y[2]);
@@ -98,7 +98,7 @@ struct Winograd4 {
   static constexpr T n0 = a2 * b2;
   static constexpr T na = 2 * a2 * (a2 - b2);
   static constexpr T nb = 2 * b2 * (b2 - a2);
-  static void filter(const V* g, V* u) {
+  [[gnu::always_inline]] static inline void filter(const V* g, V* u) {
     const V even_a = plus(times(1 / na, g[0]), a2 / na, g[2]);
     const V even_b = plus(times(1 / nb, g[0]), b2 / nb, g[2]);
     u[0] = times(1 / n0, g[0]);
@@ -108,7 +108,7 @@ struct Winograd4 {
     u[4] = plus(even_b, -b / nb, g[1]);
     u[5] = g[2];
   }
-  static void filter_gradient(const V* u, V* g) {
+  [[gnu::always_inline]] static inline void filter_gradient(const V* u, V* g) {
     const V even_a = V::add(u[1], u[2]);
     const V odd_a = V::sub(u[1], u[2]);
     const V even_b = V::add(u[3], u[4]);
@@ -127,24 +127,30 @@ struct WinogradTransforms {
   static constexpr int kN = kM + 2;
   static constexpr int64_t kWidth = V::kWidth;
 
-  // to[i, .] = transform(from[i, .]) for the columns, then for the rows.
+  // to[i, .] = transform(from[i, .]) for the columns, then for the rows. Everything is unrolled, so that numbers
+  // stay in registers as far as there are any.
   template <int From, int To, class Load, class Transform, class Store>
-  static void two_dimensional(Load load, Transform transform, Store store) {
+  [[gnu::always_inline]] static inline void two_dimensional(Load load, Transform transform, Store store) {
     V half[To][From];
+#pragma GCC unroll 6
     for (int j = 0; j < From; ++j) {
       V column[From];
       V result[To];
+#pragma GCC unroll 6
       for (int i = 0; i < From; ++i) {
         column[i] = load(i, j);
       }
       transform(column, result);
+#pragma GCC unroll 6
       for (int i = 0; i < To; ++i) {
         half[i][j] = result[i];
       }
     }
+#pragma GCC unroll 6
     for (int i = 0; i < To; ++i) {
       V result[To];
       transform(half[i], result);
+#pragma GCC unroll 6
       for (int j = 0; j < To; ++j) {
         store(i, j, result[j]);
       }
@@ -167,10 +173,29 @@ struct WinogradTransforms {
     }
   }
 
-  static void input(const WinogradBlock<const T>& d, int64_t channels, T* v, int64_t point_stride) {
+  static void input(const WinogradBlock<const T>& d, const WinogradInside& in, int64_t channels, T* v,
+                    int64_t point_stride) {
+    const bool whole = in.top <= 0 && in.left <= 0 && in.bottom >= kN && in.right >= kN;
+    const auto transform = [](const V* from, V* to) __attribute__((always_inline)) { F::input(from, to); };
     for_channels(channels, [&](int64_t c, auto load, auto store) {
-      two_dimensional<kN, kN>([&](int i, int j) { return load(d.data + i * d.row_stride + j * d.pixel_stride + c); },
-                              F::input, [&](int i, int j, V x) { store(v + (i * kN + j) * point_stride + c, x); });
+      const T* const from = d.data + c;
+      const auto keep = [&](int i, int j, V x) __attribute__((always_inline)) {
+        store(v + (i * kN + j) * point_stride + c, x);
+      };
+      if (whole) {
+        two_dimensional<kN, kN>(
+            [&](int i, int j)
+                __attribute__((always_inline)) { return load(from + i * d.row_stride + j * d.pixel_stride); },
+            transform, keep);
+      } else {
+        two_dimensional<kN, kN>(
+            [&](int i, int j) __attribute__((always_inline)) {
+              return i >= in.top && i < in.bottom && j >= in.left && j < in.right
+                         ? load(from + i * d.row_stride + j * d.pixel_stride)
+                         : V::zero();
+            },
+            transform, keep);
+      }
     });
   }
 
@@ -178,12 +203,14 @@ struct WinogradTransforms {
                      int64_t rows, int64_t columns) {
     for_channels(channels, [&](int64_t c, auto load, auto store) {
       const V start = bias == nullptr ? V::zero() : load(bias + c);
-      two_dimensional<kN, kM>([&](int i, int j) { return load(m + (i * kN + j) * point_stride + c); }, F::output,
-                              [&](int i, int j, V x) {
-                                if (i < rows && j < columns) {
-                                  store(y.data + i * y.row_stride + j * y.pixel_stride + c, V::add(x, start));
-                                }
-                              });
+      two_dimensional<kN, kM>(
+          [&](int i, int j) __attribute__((always_inline)) { return load(m + (i * kN + j) * point_stride + c); },
+          [](const V* from, V* to) __attribute__((always_inline)) { F::output(from, to); },
+          [&](int i, int j, V x) __attribute__((always_inline)) {
+            if (i < rows && j < columns) {
+              store(y.data + i * y.row_stride + j * y.pixel_stride + c, V::add(x, start));
+            }
+          });
     });
   }
 
@@ -191,34 +218,38 @@ struct WinogradTransforms {
                               int64_t point_stride) {
     for_channels(channels, [&](int64_t c, auto load, auto store) {
       two_dimensional<kM, kN>(
-          [&](int i, int j) {
+          [&](int i, int j) __attribute__((always_inline)) {
             return i < rows && j < columns ? load(dy.data + i * dy.row_stride + j * dy.pixel_stride + c) : V::zero();
           },
-          F::output_gradient, [&](int i, int j, V x) { store(z + (i * kN + j) * point_stride + c, x); });
+          [](const V* from, V* to) __attribute__((always_inline)) { F::output_gradient(from, to); },
+          [&](int i, int j, V x) __attribute__((always_inline)) { store(z + (i * kN + j) * point_stride + c, x); });
     });
   }
 
-  static void filter(const T* g, int64_t tap_stride, int64_t k, int64_t rows, int64_t columns, T* packed,
-                     int64_t point_stride) {
+  static void filter(const T* g, int64_t row_stride, int64_t tap_stride, int64_t first, int64_t last, int64_t rows,
+                     int64_t columns, T* packed, int64_t point_stride) {
     constexpr int64_t kPanel = 2 * kWidth;
-    const int64_t last_panel = (columns - 1) / kPanel * kPanel;
-    const int64_t last_width = columns - last_panel > kWidth ? kPanel : kWidth;
-    const auto place = [&](int64_t n) {
-      const int64_t panel = n / kPanel * kPanel;
-      return packed + rows * panel + k * (panel == last_panel ? last_width : kPanel) + (n - panel);
-    };
+    // A vector of columns at a time: each point's numbers are then written one behind the other.
     for_channels(columns, [&](int64_t n, auto load, auto) {
-      T* const to = place(n);
-      two_dimensional<3, kN>([&](int i, int j) { return load(g + (3 * i + j) * tap_stride + n); }, F::filter,
-                             [&](int i, int j, V x) { V::store(to + (i * kN + j) * point_stride, x); });
+      const int64_t panel = n / kPanel * kPanel;
+      const int64_t width = columns - panel > kWidth ? kPanel : kWidth;
+      T* to = packed + rows * panel + first * width + (n - panel);
+      for (int64_t k = first; k < last; ++k, to += width) {
+        const T* const from = g + k * row_stride + n;
+        two_dimensional<3, kN>(
+            [&](int i, int j) __attribute__((always_inline)) { return load(from + (3 * i + j) * tap_stride); },
+            [](const V* x, V* y) __attribute__((always_inline)) { F::filter(x, y); },
+            [&](int i, int j, V x) __attribute__((always_inline)) { V::store(to + (i * kN + j) * point_stride, x); });
+      }
     });
   }
 
   static void filter_gradient(const T* u, int64_t point_stride, int64_t channels, T* dg, int64_t tap_stride) {
     for_channels(channels, [&](int64_t c, auto load, auto store) {
-      two_dimensional<kN, 3>([&](int i, int j) { return load(u + (i * kN + j) * point_stride + c); },
-                             F::filter_gradient,
-                             [&](int i, int j, V x) { store(dg + (3 * i + j) * tap_stride + c, x); });
+      two_dimensional<kN, 3>(
+          [&](int i, int j) __attribute__((always_inline)) { return load(u + (i * kN + j) * point_stride + c); },
+          [](const V* from, V* to) __attribute__((always_inline)) { F::filter_gradient(from, to); },
+          [&](int i, int j, V x) __attribute__((always_inline)) { store(dg + (3 * i + j) * tap_stride + c, x); });
     });
   }
 
