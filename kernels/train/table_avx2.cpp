@@ -7,7 +7,12 @@
 
 namespace whittle::kernels {
 
-const TrainTable<float> kTrainAvx2 = make_train_table<Avx2Vec>(
-    "avx2", [] { return __builtin_cpu_supports("avx2") != 0 && __builtin_cpu_supports("fma") != 0; });
+namespace {
+
+bool runs_here() { return __builtin_cpu_supports("avx2") != 0 && __builtin_cpu_supports("fma") != 0; }
+
+}  // namespace
+
+const TrainTable<float> kTrainAvx2 = make_train_table<Avx2Vec>("avx2", runs_here);
 
 }  // namespace whittle::kernels

@@ -7,10 +7,16 @@
 
 namespace whittle::kernels {
 
-const TrainTable<float> kTrainAvx512 = make_train_table<Avx512Vec>("avx512", [] {
+namespace {
+
+bool runs_here() {
   return __builtin_cpu_supports("avx512f") != 0 && __builtin_cpu_supports("avx512bw") != 0 &&
          __builtin_cpu_supports("avx512dq") != 0 && __builtin_cpu_supports("avx512vl") != 0 &&
          __builtin_cpu_supports("fma") != 0;
-});
+}
+
+}  // namespace
+
+const TrainTable<float> kTrainAvx512 = make_train_table<Avx512Vec>("avx512", runs_here);
 
 }  // namespace whittle::kernels

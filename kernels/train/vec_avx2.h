@@ -6,6 +6,9 @@
 
 namespace whittle::kernels {
 
+// Unnamed, so that all templates over this type are local to the one object compiled for it.
+namespace {
+
 struct Avx2Vec {
   using Scalar = float;
   static constexpr int kWidth = 8;
@@ -31,5 +34,7 @@ struct Avx2Vec {
     return _mm256_cmpgt_epi32(_mm256_set1_epi32(n), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
   }
 };
+
+}  // namespace
 
 }  // namespace whittle::kernels

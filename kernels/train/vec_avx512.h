@@ -5,6 +5,9 @@
 
 namespace whittle::kernels {
 
+// Unnamed, so that all templates over this type are local to the one object compiled for it.
+namespace {
+
 struct Avx512Vec {
   using Scalar = float;
   static constexpr int kWidth = 16;
@@ -32,5 +35,7 @@ struct Avx512Vec {
  private:
   static __mmask16 mask(int n) { return static_cast<__mmask16>((1u << n) - 1u); }
 };
+
+}  // namespace
 
 }  // namespace whittle::kernels
