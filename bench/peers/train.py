@@ -28,7 +28,7 @@ import time
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 BUILD = ROOT / "build" / "bench"
 TESTED_TORCH = "2.13"
-INSTALL = "python3 -m pip install torch==2.13.0 --index-url https://download.pytorch.org/whl/cpu"
+INSTALL = "python3 -m pip install torch==2.13.0"
 
 # Name of the zoo: options, batch.
 NETS = {
