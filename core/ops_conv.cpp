@@ -82,6 +82,19 @@ class Windows {
     }
   }
 
+  // Copies short runs together, so that there is one of c.depth() per window.
+  void join() {
+    Tensor joined = Tensor::empty({tile_.pixels(), c_.depth()});
+    real* to = joined.mutable_data();
+    train_kernels().product.gather(tile_.pixels(), rows_.data(), offsets_.data(), segments(), depth_, to);
+    for (int64_t r = 0; r < tile_.pixels(); ++r) {
+      rows_[static_cast<size_t>(r)] = to + r * c_.depth();
+    }
+    copy_ = joined;
+    offsets_.assign(1, 0);
+    depth_ = c_.depth();
+  }
+
   const real* const* rows() const { return rows_.data(); }
   int64_t segments() const { return static_cast<int64_t>(offsets_.size()); }
   int64_t depth() const { return depth_; }
@@ -282,6 +295,9 @@ void correlate_dense(const Correlation& c, const real* source, const Tensor& pac
 
 // ---- Filter gradients ----------------------------------------------------------------------------
 
+// Below this, a run is a poor vector.
+constexpr int64_t kShortRun = 16;
+
 // How a filter gradient is cut: the windows into parts, each with a sum of its own that tree_add() joins, and the
 // output channels into slices, which need no joining but read every window again.
 struct GradientCut {
@@ -312,7 +328,10 @@ void filter_gradient_dense(const Correlation& c, const real* source, const real*
     const int64_t first = part * tiling.count() / cut.parts;
     for (int64_t k = first; k < (part + 1) * tiling.count() / cut.parts; ++k) {
       const Tile tile(c, tiling, k);
-      const Windows windows(c, tile, source);
+      Windows windows(c, tile, source);
+      if (windows.segments() > 1 && c.groups == 1 && windows.depth() < kShortRun) {
+        windows.join();
+      }
       const real* const g_tile =
           g + (tile.rows.begin * c.w.out + tile.columns.begin) * c.target_channels();  // neighbours in memory
       for (int64_t group = 0; group < c.groups; ++group) {

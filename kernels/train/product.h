@@ -48,6 +48,9 @@ struct ProductKernels {
   void (*pack)(const T* b, int64_t k_stride, int64_t n_stride, int64_t first, int64_t rows, int64_t all_rows,
                int64_t columns, T* packed);
   void (*row_product)(const RowProduct<T>& product);
+  // out[r, s depth + k] = A_r[offsets[s] + k]: the left side of a row product as a matrix, for runs that are too short
+  // to be a vector each.
+  void (*gather)(int64_t rows, const T* const* a, const int64_t* offsets, int64_t segments, int64_t depth, T* out);
   void (*outer_product)(const OuterProduct<T>& product);
 };
 

@@ -70,7 +70,9 @@ struct Products {
   [[gnu::noinline]] static void row_tile(const RowProduct<T>& p, int64_t row, int64_t column, int64_t used, int64_t s,
                                          int64_t s_end, int64_t k, int64_t k_end, const T* b, Start start) {
     V sum[R][N];
+#pragma GCC unroll 16
     for (int r = 0; r < R; ++r) {
+#pragma GCC unroll 2
       for (int n = 0; n < N; ++n) {
         sum[r][n] = start == Start::kZero   ? V::zero()
                     : start == Start::kBias ? load_columns<N>(p.bias + column, n, used)
@@ -98,7 +100,9 @@ struct Products {
         }
       }
     }
+#pragma GCC unroll 16
     for (int r = 0; r < R; ++r) {
+#pragma GCC unroll 2
       for (int n = 0; n < N; ++n) {
         T* const to = p.c[row + r] + column + n * kWidth;
         const int64_t here = used - n * kWidth;
@@ -162,19 +166,36 @@ struct Products {
     }
   }
 
+  static void gather(int64_t rows, const T* const* a, const int64_t* offsets, int64_t segments, int64_t depth, T* out) {
+    for (int64_t r = 0; r < rows; ++r) {
+      for (int64_t s = 0; s < segments; ++s, out += depth) {
+        const T* const from = a[r] + offsets[s];
+        int64_t k = 0;
+        for (; k + kWidth <= depth; k += kWidth) {
+          V::store(out + k, V::load(from + k));
+        }
+        if (k < depth) {
+          V::store_first(out + k, static_cast<int>(depth - k), V::load_first(from + k, static_cast<int>(depth - k)));
+        }
+      }
+    }
+  }
+
   // R rows by N vectors of C, over points [begin, end).
   template <int R, int N, bool kWhole>
   [[gnu::noinline]] static void outer_tile(const OuterProduct<T>& p, int64_t row, int64_t column, int64_t begin,
                                            int64_t end, bool add) {
     const int64_t used = p.columns - column;
     T* const c = p.c + row * p.c_stride + column;
-    const auto load = [used](const T* from, int n) {
-      return kWhole || used - n * kWidth >= kWidth
-                 ? V::load(from + n * kWidth)
-                 : V::load_first(from + n * kWidth, static_cast<int>(used - n * kWidth));
+    const auto lanes = V::first(static_cast<int>(kWhole ? 0 : used - (N - 1) * kWidth));  // of the last vector
+    const auto load = [lanes](const T* from, int n) __attribute__((always_inline)) {
+      return kWhole || n < N - 1 ? V::load(from + n * kWidth) : V::load(from + n * kWidth, lanes);
     };
+    // Without these hints the compiler leaves the sums in memory, for the sake of their indices.
     V sum[R][N];
+#pragma GCC unroll 16
     for (int r = 0; r < R; ++r) {
+#pragma GCC unroll 2
       for (int n = 0; n < N; ++n) {
         sum[r][n] = add ? load(c + r * p.c_stride, n) : V::zero();
       }
@@ -195,13 +216,15 @@ struct Products {
         }
       }
     }
+#pragma GCC unroll 16
     for (int r = 0; r < R; ++r) {
+#pragma GCC unroll 2
       for (int n = 0; n < N; ++n) {
         T* const to = c + r * p.c_stride + n * kWidth;
-        if (kWhole || used - n * kWidth >= kWidth) {
+        if (kWhole || n < N - 1) {
           V::store(to, sum[r][n]);
         } else {
-          V::store_first(to, static_cast<int>(used - n * kWidth), sum[r][n]);
+          V::store(to, lanes, sum[r][n]);
         }
       }
     }
@@ -249,7 +272,7 @@ struct Products {
     }
   }
 
-  static constexpr ProductKernels<T> table() { return {kPanel, packed_size, pack, row_product, outer_product}; }
+  static constexpr ProductKernels<T> table() { return {kPanel, packed_size, pack, row_product, gather, outer_product}; }
 };
 
 }  // namespace whittle::kernels

@@ -20,19 +20,21 @@ struct Avx2Vec {
   static Avx2Vec zero() { return {_mm256_setzero_ps()}; }
   static Avx2Vec broadcast(float x) { return {_mm256_set1_ps(x)}; }
   static Avx2Vec load(const float* p) { return {_mm256_loadu_ps(p)}; }
-  static Avx2Vec load_first(const float* p, int n) { return {_mm256_maskload_ps(p, mask(n))}; }
+  static Avx2Vec load_first(const float* p, int n) { return {_mm256_maskload_ps(p, first(n))}; }
   static void store(float* p, Avx2Vec x) { _mm256_storeu_ps(p, x.v); }
-  static void store_first(float* p, int n, Avx2Vec x) { _mm256_maskstore_ps(p, mask(n), x.v); }
+  static void store_first(float* p, int n, Avx2Vec x) { _mm256_maskstore_ps(p, first(n), x.v); }
 
   static Avx2Vec add(Avx2Vec a, Avx2Vec b) { return {_mm256_add_ps(a.v, b.v)}; }
   static Avx2Vec sub(Avx2Vec a, Avx2Vec b) { return {_mm256_sub_ps(a.v, b.v)}; }
   static Avx2Vec mul(Avx2Vec a, Avx2Vec b) { return {_mm256_mul_ps(a.v, b.v)}; }
   static Avx2Vec fma(Avx2Vec a, Avx2Vec b, Avx2Vec c) { return {_mm256_fmadd_ps(a.v, b.v, c.v)}; }
 
- private:
-  static __m256i mask(int n) {
+  using Lanes = __m256i;
+  static Lanes first(int n) {
     return _mm256_cmpgt_epi32(_mm256_set1_epi32(n), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
   }
+  static Avx2Vec load(const float* p, Lanes lanes) { return {_mm256_maskload_ps(p, lanes)}; }
+  static void store(float* p, Lanes lanes, Avx2Vec x) { _mm256_maskstore_ps(p, lanes, x.v); }
 };
 
 }  // namespace

@@ -22,9 +22,9 @@ struct Avx512Vec {
   static Avx512Vec broadcast(float x) { return {_mm512_set1_ps(x)}; }
   static Avx512Vec load(const float* p) { return {_mm512_loadu_ps(p)}; }
   // The first n < kWidth lanes; the others are 0. Touches no memory beyond them.
-  static Avx512Vec load_first(const float* p, int n) { return {_mm512_maskz_loadu_ps(mask(n), p)}; }
+  static Avx512Vec load_first(const float* p, int n) { return load(p, first(n)); }
   static void store(float* p, Avx512Vec x) { _mm512_storeu_ps(p, x.v); }
-  static void store_first(float* p, int n, Avx512Vec x) { _mm512_mask_storeu_ps(p, mask(n), x.v); }
+  static void store_first(float* p, int n, Avx512Vec x) { store(p, first(n), x); }
 
   static Avx512Vec add(Avx512Vec a, Avx512Vec b) { return {_mm512_add_ps(a.v, b.v)}; }
   static Avx512Vec sub(Avx512Vec a, Avx512Vec b) { return {_mm512_sub_ps(a.v, b.v)}; }
@@ -32,8 +32,11 @@ struct Avx512Vec {
   // a b + c, rounded once
   static Avx512Vec fma(Avx512Vec a, Avx512Vec b, Avx512Vec c) { return {_mm512_fmadd_ps(a.v, b.v, c.v)}; }
 
- private:
-  static __mmask16 mask(int n) { return static_cast<__mmask16>((1u << n) - 1u); }
+  // The same with the lanes chosen beforehand, for loops.
+  using Lanes = __mmask16;
+  static Lanes first(int n) { return static_cast<__mmask16>((1u << n) - 1u); }
+  static Avx512Vec load(const float* p, Lanes lanes) { return {_mm512_maskz_loadu_ps(lanes, p)}; }
+  static void store(float* p, Lanes lanes, Avx512Vec x) { _mm512_mask_storeu_ps(p, lanes, x.v); }
 };
 
 }  // namespace

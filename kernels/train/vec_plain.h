@@ -32,6 +32,11 @@ struct PlainVec {
     }
   }
 
+  using Lanes = int;
+  static Lanes first(int n) { return n; }
+  static PlainVec load(const T* p, Lanes n) { return load_first(p, n); }
+  static void store(T* p, Lanes n, const PlainVec& v) { store_first(p, n, v); }
+
   template <class F>
   static PlainVec each(const PlainVec& a, const PlainVec& b, F f) {
     PlainVec v;
