@@ -84,6 +84,7 @@ void train(Options& options) {
     return;
   }
   require(!options.data.name.empty(), "train", "--data is missing; `whittle data list` names the data sets");
+  const data::DataInfo& about = data::info(options.data.name);
   set_num_threads(options.threads);
   const auto start = std::chrono::steady_clock::now();
   const data::Splits splits = data::load(options.data.name, options.data.load_options());
@@ -100,14 +101,18 @@ void train(Options& options) {
                           {kDataKey, options.data.text()},
                           {kPreprocessingKey, data::to_json(splits.train.preprocessing())}};
 
-  const bool classification = splits.train.is_classification();
   const bool terminal = isatty(STDOUT_FILENO) != 0;
-  Progress progress(std::cout, {.terminal = terminal, .classification = classification});
+  Progress progress(std::cout, {.terminal = terminal, .classification = !about.regression});
   if (!options.quiet) {
     std::cout << description.name << " (" << with_thousands(trainable_count(*model)) << " parameters) on "
               << options.data.name << " (" << splits.train.size() << " training, " << splits.validation.size()
               << " validation, " << splits.test.size() << " test samples), seed " << options.seed << ", "
               << num_threads() << " threads\n";
+    if (about.regression) {
+      std::cout << "mse is in " << mse_unit(about)
+                << (options.data.standardize_target ? ", loss in deviations of the target squared\n"
+                                                    : ", and so is the loss\n");
+    }
   }
   std::signal(SIGINT, on_signal);
   std::signal(SIGTERM, on_signal);
@@ -130,10 +135,10 @@ void train(Options& options) {
                {"steps", result.steps}};
   if (!splits.test.empty()) {
     const Metrics test = evaluate(*kept, splits.test);
-    json["test"] = to_json(test, classification);
+    json["test"] = to_json(test, about);
     if (!options.quiet) {
       std::cout << (options.out.empty() ? "last epoch" : "best epoch " + std::to_string(result.best_epoch)) << ": test "
-                << sentence(test, classification) << '\n';
+                << sentence(test, about) << '\n';
     }
   }
   json["seconds"] = seconds;
@@ -152,7 +157,8 @@ void add_train(CLI::App& program) {
   const auto options = std::make_shared<Options>();
   FitOptions& fit_options = options->fit;
   verb->add_option("--model", options->model, "Model of the zoo, or `list` to name them")->required();
-  add_data_arguments(*verb, options->data, false);
+  add_data_arguments(*verb, options->data);
+  add_preparation_arguments(*verb, options->data);
   verb->add_option("--epochs", fit_options.epochs, "Passes over the training data")->capture_default_str();
   verb->add_option("--batch", fit_options.batch, "Samples per step")->capture_default_str();
   verb->add_option("--seed", options->seed, "Seed of weights, order and augmentation")->capture_default_str();

@@ -303,6 +303,7 @@ class Fit {
                 value.dump(), ", this run asks for ", mine.contains(key) ? mine[key].dump() : "nothing of the kind",
                 "; resume with the same settings");
       }
+      check_metadata(checkpoint, path);
       static const TransformKinds none;
       const std::vector<EpochRecord> history = [&] {
         std::vector<EpochRecord> records;
@@ -338,6 +339,21 @@ class Fit {
     std::ostringstream sentence;
     sentence << "resumed " << path.string() << " at epoch " << epoch_ + 1 << ", step " << optimizer_->steps() + 1;
     observer_.note(sentence.str());
+  }
+
+  // What the caller says about model and data holds for the rest of the training too.
+  void check_metadata(const Checkpoint& checkpoint, const std::filesystem::path& path) const {
+    constexpr size_t kShown = 200;  // names of a hundred classes help nobody
+    for (const auto& [key, mine] : options_.metadata) {
+      const auto found = checkpoint.metadata.find(key);
+      const bool there = found != checkpoint.metadata.end();
+      if (there && found->second == mine) {
+        continue;
+      }
+      const bool brief = there && found->second.size() <= kShown && mine.size() <= kShown;
+      fail("fit", path.string(), " was trained with another ", key,
+           brief ? ", " + found->second + ", this run asks for " + mine : "", "; resume with the same settings");
+    }
   }
 
   // The averages become the model's weights, for whoever goes on with it.

@@ -80,7 +80,7 @@ struct FitOptions {
   std::filesystem::path out{};                    // empty: nothing is written
   bool resume = false;                            // go on from out's last state, if there is one
   std::filesystem::path log{};                    // CSV, a line per epoch; empty: none
-  std::map<std::string, std::string> metadata{};  // for the checkpoints: what the model is
+  std::map<std::string, std::string> metadata{};  // for the checkpoints: what model and data are; resume compares
 
   const TransformKinds* kinds = nullptr;    // to rebuild transforms on resume; null: none are known
   const std::atomic<bool>* stop = nullptr;  // set by a signal handler: save and return

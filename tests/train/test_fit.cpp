@@ -183,6 +183,20 @@ TEST_SUITE("fit") {
     options.batch = 60;
     const std::string message = message_of([&] { fit(*net(), moons(), options); });
     CHECK(message.find("was trained with batch 50, this run asks for 60") != std::string::npos);
+
+    options = {.epochs = 2, .batch = 50, .out = folder.path() / "n.safetensors", .metadata = {{"data", "seed 1"}}};
+    fit(*net(), moons(), options);
+    options.resume = true;
+    CHECK(message_of([&] { return fit(*net(), moons(), options); }) == "no error");
+    options.metadata["data"] = "seed 2";
+    CHECK(
+        message_of([&] {
+          return fit(*net(), moons(), options);
+        }).ends_with("was trained with another data, seed 1, this run asks for seed 2; resume with the same settings"));
+    options.metadata["data"] = std::string(1000, 'x');
+    CHECK(message_of([&] {
+            return fit(*net(), moons(), options);
+          }).ends_with("was trained with another data; resume with the same settings"));
   }
 
   TEST_CASE("early stopping keeps to its patience") {
