@@ -7,12 +7,12 @@
 #include "apps/cli.h"
 #include "apps/data_options.h"
 #include "apps/metrics_text.h"
+#include "apps/models.h"
 #include "apps/text.h"
 #include "core/checkpoint.h"
 #include "core/error.h"
 #include "core/parallel.h"
 #include "layers/summary.h"
-#include "layers/zoo/zoo.h"
 
 namespace whittle::apps {
 
@@ -45,8 +45,7 @@ DataArguments data_of(const Options& options, const Checkpoint& checkpoint) {
 void eval(const Options& options) {
   set_num_threads(options.threads);
   const Checkpoint checkpoint = load_checkpoint(options.model);
-  static const TransformKinds none;
-  const std::shared_ptr<Module> model = zoo::load(checkpoint, none);
+  const std::shared_ptr<Module> model = load_model(checkpoint);
   const DataArguments arguments = data_of(options, checkpoint);
   const data::DataInfo& about = data::info(arguments.name);
   const data::Splits splits = data::load(arguments.name, arguments.load_options());

@@ -5,22 +5,29 @@
 
 namespace whittle::apps {
 
+namespace {
+
+constexpr double kDefaultShare = -1;  // in text: the data set's own
+
+}  // namespace
+
 data::LoadOptions DataArguments::load_options() const {
   require(protocol == "own" || protocol == "edge", "data", "there is no protocol '", protocol,
           "'; there are own and edge");
-  data::LoadOptions options{.data_dir = dir,
-                            .seed = seed,
-                            .protocol = protocol == "edge" ? data::Protocol::kEdge : data::Protocol::kOwn,
-                            .standardize_target = standardize_target,
-                            .first_training = first};
-  if (validation >= 0) {
-    options.validation = validation;
-  }
-  return options;
+  return {.data_dir = dir,
+          .seed = seed,
+          .protocol = protocol == "edge" ? data::Protocol::kEdge : data::Protocol::kOwn,
+          .validation = validation,
+          .standardize_target = standardize_target,
+          .first_training = first};
 }
 
 std::string DataArguments::text() const {
-  Json json = {{"name", name}, {"protocol", protocol}, {"seed", seed}, {"validation", validation}, {"first", first}};
+  Json json = {{"name", name},
+               {"protocol", protocol},
+               {"seed", seed},
+               {"validation", validation.value_or(kDefaultShare)},
+               {"first", first}};
   if (standardize_target) {  // else absent, as in checkpoints from before there was a choice
     json["standardize_target"] = true;
   }
@@ -30,11 +37,12 @@ std::string DataArguments::text() const {
 DataArguments DataArguments::from_text(const std::string& text) {
   try {
     const Json j = Json::parse(text);
+    const auto share = j.at("validation").get<double>();
     return {.name = j.at("name").get<std::string>(),
             .dir = {},
             .protocol = j.at("protocol").get<std::string>(),
             .seed = j.at("seed").get<uint64_t>(),
-            .validation = j.at("validation").get<double>(),
+            .validation = share < 0 ? std::nullopt : std::optional(share),
             .first = j.at("first").get<int64_t>(),
             .standardize_target = j.value("standardize_target", false)};
   } catch (const Json::exception& error) {

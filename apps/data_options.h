@@ -2,6 +2,7 @@
 // checkpoint, so that a model is evaluated on the split it was trained with.
 #pragma once
 
+#include <optional>
 #include <string>
 
 #include "apps/cli.h"
@@ -13,8 +14,8 @@ struct DataArguments {
   std::string name;
   std::string dir;
   std::string protocol = "own";
-  uint64_t seed = 0;       // of splits and generated sets
-  double validation = -1;  // share; below 0: the data set's default
+  uint64_t seed = 0;                 // of splits and generated sets
+  std::optional<double> validation;  // share; the data set's default if not said
   int64_t first = 0;
   bool standardize_target = false;  // regression
 
