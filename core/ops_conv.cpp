@@ -357,19 +357,6 @@ void filter_gradient_dense(const Correlation& c, const real* source, const real*
   }
 }
 
-// out[j out_stride + i] = in[i in_stride + j], in strips that keep both sides in cache.
-void transpose_copy(const real* in, int64_t in_stride, int64_t rows, int64_t cols, real* out, int64_t out_stride) {
-  constexpr int64_t kStrip = 16;
-  for (int64_t first = 0; first < rows; first += kStrip) {
-    const int64_t last = std::min(first + kStrip, rows);
-    for (int64_t j = 0; j < cols; ++j) {
-      for (int64_t i = first; i < last; ++i) {
-        out[j * out_stride + i] = in[i * in_stride + j];
-      }
-    }
-  }
-}
-
 // Parts of a filter gradient: each sums its share of the pixels, and tree_add() joins them. At most eight, fewer
 // where there are not that many tiles or the parts would fill memory.
 int64_t gradient_parts(int64_t tiles, int64_t filter_elements) {
@@ -380,7 +367,7 @@ int64_t gradient_parts(int64_t tiles, int64_t filter_elements) {
 void correlate_depthwise(const Correlation& c, const real* source, const real* filter, const real* bias, real* target) {
   const int64_t channels = c.groups;
   Tensor by_tap = Tensor::empty({c.depth(), channels});  // so that channels are innermost here too
-  transpose_copy(filter, c.depth(), channels, c.depth(), by_tap.mutable_data(), channels);
+  train_kernels().product.transpose(filter, c.depth(), channels, c.depth(), by_tap.mutable_data(), channels);
   const real* weights = by_tap.data();
   const int64_t grain = ceil_div(kElementGrain, c.w.out * channels);
   parallel_ranges(c.images * c.h.out, grain, [&](int64_t begin, int64_t end) {
@@ -445,7 +432,7 @@ void filter_gradient_depthwise(const Correlation& c, const real* source, const r
     }
   });
   tree_add(partial.mutable_data(), parts, filter_elements);
-  transpose_copy(partial.data(), channels, c.depth(), channels, gfilter, c.depth());
+  train_kernels().product.transpose(partial.data(), channels, c.depth(), channels, gfilter, c.depth());
 }
 
 // A filter [outputs, taps, inputs] as [taps, inputs, outputs].
@@ -454,7 +441,8 @@ Tensor taps_first(const Correlation& c, const real* filter) {
   real* const to = result.mutable_data();
   constexpr int64_t kRows = 64;
   parallel_ranges(c.depth(), kRows, [&](int64_t begin, int64_t end) {
-    transpose_copy(filter + begin, c.depth(), c.outputs, end - begin, to + begin * c.outputs, c.outputs);
+    train_kernels().product.transpose(filter + begin, c.depth(), c.outputs, end - begin, to + begin * c.outputs,
+                                      c.outputs);
   });
   return result;
 }

@@ -27,6 +27,35 @@ struct Products {
     return rows * ((columns + kWidth - 1) / kWidth * kWidth);
   }
 
+  // Block by block in registers. With `fill`, out has whole vectors: what `in` has no row for is 0.
+  template <bool fill>
+  static void transpose_blocks(const T* in, int64_t in_stride, int64_t rows, int64_t columns, T* out,
+                               int64_t out_stride) {
+    for (int64_t i = 0; i < rows; i += kWidth) {
+      const int used = static_cast<int>(least(kWidth, rows - i));
+      for (int64_t j = 0; j < columns; j += kWidth) {
+        const int width = static_cast<int>(least(kWidth, columns - j));
+        V block[kWidth];
+        for (int r = 0; r < kWidth; ++r) {
+          const T* const from = in + (i + r) * in_stride + j;
+          block[r] = r >= used ? V::zero() : width == kWidth ? V::load(from) : V::load_first(from, width);
+        }
+        V::transpose(block);
+        for (int r = 0; r < width; ++r) {
+          T* const to = out + (j + r) * out_stride + i;
+          if (fill || used == kWidth) {
+            V::store(to, block[r]);
+          } else {
+            V::store_first(to, used, block[r]);
+          }
+        }
+      }
+    }
+  }
+  static void transpose(const T* in, int64_t in_stride, int64_t rows, int64_t columns, T* out, int64_t out_stride) {
+    transpose_blocks<false>(in, in_stride, rows, columns, out, out_stride);
+  }
+
   static void pack(const T* b, int64_t k_stride, int64_t n_stride, int64_t first, int64_t rows, int64_t all_rows,
                    int64_t columns, T* packed) {
     for (int64_t n = 0; n < columns; n += kPanel) {
@@ -34,22 +63,15 @@ struct Products {
       const int64_t width = used > kWidth ? kPanel : kWidth;
       T* const panel = packed + all_rows * n + first * width;
       const T* const from = b + n * n_stride;
-      if (n_stride == 1) {
-        for (int64_t k = 0; k < rows; ++k) {
-          for (int64_t j = 0; j < width; ++j) {
-            panel[k * width + j] = j < used ? from[k * k_stride + j] : T(0);
-          }
-        }
+      if (n_stride != 1) {
+        transpose_blocks<true>(from, n_stride, used, rows, panel, width);
         continue;
       }
-      // Columns lie far apart: a strip of rows at a time, so that both sides stay in cache.
-      constexpr int64_t kStrip = 16;
-      for (int64_t strip = 0; strip < rows; strip += kStrip) {
-        const int64_t end = least(strip + kStrip, rows);
-        for (int64_t j = 0; j < width; ++j) {
-          for (int64_t k = strip; k < end; ++k) {
-            panel[k * width + j] = j < used ? from[k * k_stride + j * n_stride] : T(0);
-          }
+      for (int64_t k = 0; k < rows; ++k) {
+        for (int64_t j = 0; j < width; j += kWidth) {
+          const T* const here = from + k * k_stride + j;
+          V::store(panel + k * width + j,
+                   used - j >= kWidth ? V::load(here) : V::load_first(here, static_cast<int>(used - j)));
         }
       }
     }
@@ -272,7 +294,9 @@ struct Products {
     }
   }
 
-  static constexpr ProductKernels<T> table() { return {kPanel, packed_size, pack, row_product, gather, outer_product}; }
+  static constexpr ProductKernels<T> table() {
+    return {kPanel, packed_size, pack, transpose, row_product, gather, outer_product};
+  }
 };
 
 }  // namespace whittle::kernels

@@ -29,6 +29,28 @@ struct Avx2Vec {
   static Avx2Vec mul(Avx2Vec a, Avx2Vec b) { return {_mm256_mul_ps(a.v, b.v)}; }
   static Avx2Vec fma(Avx2Vec a, Avx2Vec b, Avx2Vec c) { return {_mm256_fmadd_ps(a.v, b.v, c.v)}; }
 
+  static void transpose(Avx2Vec (&row)[8]) {
+    __m256 a[8];
+    __m256 b[8];
+#pragma GCC unroll 4
+    for (int i = 0; i < 8; i += 2) {
+      a[i] = _mm256_unpacklo_ps(row[i].v, row[i + 1].v);
+      a[i + 1] = _mm256_unpackhi_ps(row[i].v, row[i + 1].v);
+    }
+#pragma GCC unroll 2
+    for (int i = 0; i < 8; i += 4) {
+      b[i] = _mm256_shuffle_ps(a[i], a[i + 2], 0x44);
+      b[i + 1] = _mm256_shuffle_ps(a[i], a[i + 2], 0xee);
+      b[i + 2] = _mm256_shuffle_ps(a[i + 1], a[i + 3], 0x44);
+      b[i + 3] = _mm256_shuffle_ps(a[i + 1], a[i + 3], 0xee);
+    }
+#pragma GCC unroll 4
+    for (int k = 0; k < 4; ++k) {
+      row[k].v = _mm256_permute2f128_ps(b[k], b[k + 4], 0x20);
+      row[k + 4].v = _mm256_permute2f128_ps(b[k], b[k + 4], 0x31);
+    }
+  }
+
   using Lanes = __m256i;
   static Lanes first(int n) {
     return _mm256_cmpgt_epi32(_mm256_set1_epi32(n), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));

@@ -32,11 +32,48 @@ struct Avx512Vec {
   // a b + c, rounded once
   static Avx512Vec fma(Avx512Vec a, Avx512Vec b, Avx512Vec c) { return {_mm512_fmadd_ps(a.v, b.v, c.v)}; }
 
+  // Lane j of row i becomes lane i of row j.
+  static void transpose(Avx512Vec (&row)[16]) {
+    __m512 a[16];
+    __m512 b[16];
+#pragma GCC unroll 8
+    for (int i = 0; i < 16; i += 2) {  // pairs of rows, lane by lane
+      a[i] = _mm512_unpacklo_ps(row[i].v, row[i + 1].v);
+      a[i + 1] = _mm512_unpackhi_ps(row[i].v, row[i + 1].v);
+    }
+#pragma GCC unroll 4
+    for (int i = 0; i < 16; i += 4) {  // groups of four rows: b[i + k] holds column k of every fourth
+      b[i] = pairs_low(a[i], a[i + 2]);
+      b[i + 1] = pairs_high(a[i], a[i + 2]);
+      b[i + 2] = pairs_low(a[i + 1], a[i + 3]);
+      b[i + 3] = pairs_high(a[i + 1], a[i + 3]);
+    }
+#pragma GCC unroll 4
+    for (int k = 0; k < 4; ++k) {  // blocks of four lanes
+      const __m512 low0 = _mm512_shuffle_f32x4(b[k], b[k + 4], 0x88);
+      const __m512 high0 = _mm512_shuffle_f32x4(b[k], b[k + 4], 0xdd);
+      const __m512 low1 = _mm512_shuffle_f32x4(b[k + 8], b[k + 12], 0x88);
+      const __m512 high1 = _mm512_shuffle_f32x4(b[k + 8], b[k + 12], 0xdd);
+      row[k].v = _mm512_shuffle_f32x4(low0, low1, 0x88);
+      row[k + 4].v = _mm512_shuffle_f32x4(high0, high1, 0x88);
+      row[k + 8].v = _mm512_shuffle_f32x4(low0, low1, 0xdd);
+      row[k + 12].v = _mm512_shuffle_f32x4(high0, high1, 0xdd);
+    }
+  }
+
   // The same with the lanes chosen beforehand, for loops.
   using Lanes = __mmask16;
   static Lanes first(int n) { return static_cast<__mmask16>((1u << n) - 1u); }
   static Avx512Vec load(const float* p, Lanes lanes) { return {_mm512_maskz_loadu_ps(lanes, p)}; }
   static void store(float* p, Lanes lanes, Avx512Vec x) { _mm512_mask_storeu_ps(p, lanes, x.v); }
+
+ private:
+  static __m512 pairs_low(__m512 x, __m512 y) {
+    return _mm512_castpd_ps(_mm512_unpacklo_pd(_mm512_castps_pd(x), _mm512_castps_pd(y)));
+  }
+  static __m512 pairs_high(__m512 x, __m512 y) {
+    return _mm512_castpd_ps(_mm512_unpackhi_pd(_mm512_castps_pd(x), _mm512_castps_pd(y)));
+  }
 };
 
 }  // namespace

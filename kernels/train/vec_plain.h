@@ -32,6 +32,16 @@ struct PlainVec {
     }
   }
 
+  static void transpose(PlainVec (&row)[kWidth]) {
+    for (int i = 0; i < kWidth; ++i) {
+      for (int j = 0; j < i; ++j) {
+        const T swapped = row[i].lane[j];
+        row[i].lane[j] = row[j].lane[i];
+        row[j].lane[i] = swapped;
+      }
+    }
+  }
+
   using Lanes = int;
   static Lanes first(int n) { return n; }
   static PlainVec load(const T* p, Lanes n) { return load_first(p, n); }
