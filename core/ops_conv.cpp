@@ -453,8 +453,8 @@ void correlate(const Correlation& c, const real* source, const real* filter, con
     return;
   }
   if (const auto* form = winograd_for(c)) {
-    const Tensor transformed = winograd_filter(*form, c, taps_first(c, filter).data(), c.inputs * c.outputs, c.outputs);
-    correlate_winograd(*form, c, source, transformed, bias, target);
+    const Tensor by_tap = taps_first(c, filter);
+    correlate_winograd(*form, c, source, {by_tap.data(), c.inputs * c.outputs, c.outputs}, bias, target);
     return;
   }
   if (!c.is_pointwise()) {
@@ -527,8 +527,7 @@ void input_gradient(const Correlation& c, const real* g, const real* filter, rea
         continue;
       }
       if (const auto* form = winograd_for(phase)) {  // one phase; the filter turned round, inputs as they lie
-        const Tensor turned = winograd_filter(*form, phase, filter + 8 * c.inputs, -c.inputs, c.depth());
-        correlate_winograd(*form, phase, g, turned, nullptr, gx);
+        correlate_winograd(*form, phase, g, {filter + 8 * c.inputs, -c.inputs, c.depth()}, nullptr, gx);
         continue;
       }
       const Tensor packed = pack_filter(phase, filter, c.outputs * c.depth(), c.depth(), 1, [&](int64_t tap) {

@@ -11,14 +11,16 @@ namespace whittle::inline WHITTLE_PRECISION {
 // (set_convolution()).
 const kernels::WinogradKernels<real>* winograd_for(const Correlation& c);
 
-// A filter as the right side of every point's product. Tap t of input i and output o is at
-// filter[t tap_stride + i input_stride + o]: outputs are neighbours.
-Tensor winograd_filter(const kernels::WinogradKernels<real>& form, const Correlation& c, const real* filter,
-                       int64_t tap_stride, int64_t input_stride);
+// Tap t of input i and output o is at data[t tap_stride + i input_stride + o]: outputs are neighbours.
+struct WinogradFilter {
+  const real* data;
+  int64_t tap_stride;
+  int64_t input_stride;
+};
 
-// target = correlation of the source with the transformed filter, + bias or null.
+// target = correlation of the source with the filter, + bias or null.
 void correlate_winograd(const kernels::WinogradKernels<real>& form, const Correlation& c, const real* source,
-                        const Tensor& filter, const real* bias, real* target);
+                        const WinogradFilter& filter, const real* bias, real* target);
 
 void filter_gradient_winograd(const kernels::WinogradKernels<real>& form, const Correlation& c, const real* source,
                               const real* g, real* gfilter);
