@@ -3,14 +3,27 @@
 // A verb is a file cmd_<verb>.cpp with one function add_<verb>(), which describes
 // the arguments and hangs up a callback. Callbacks throw: whittle::Error (or any
 // std::exception) ends the program with one sentence on stderr and exit code 1.
-// Wrong usage is CLI11's to find and ends with exit code 2.
+// Wrong usage is CLI11's to find and ends with exit code 2. Work that a signal
+// stopped, and that can be gone on with, ends as shells expect it: 128 + signal.
 //
 // Results go to stdout. With --json the last line of stdout is one JSON object.
 #pragma once
 
 #include <CLI/CLI.hpp>
+#include <string>
+
+#include "core/error.h"
 
 namespace whittle::apps {
+
+class Interrupted : public Error {
+ public:
+  Interrupted(int signal, const std::string& sentence) : Error(sentence), signal_(signal) {}
+  int exit_code() const { return 128 + signal_; }
+
+ private:
+  int signal_;
+};
 
 void add_data(CLI::App& program);
 void add_eval(CLI::App& program);

@@ -7,12 +7,12 @@
 #include "apps/cli.h"
 #include "apps/data_options.h"
 #include "apps/metrics_text.h"
+#include "apps/models.h"
 #include "apps/text.h"
 #include "core/checkpoint.h"
 #include "core/error.h"
 #include "core/parallel.h"
 #include "layers/summary.h"
-#include "layers/zoo/zoo.h"
 
 namespace whittle::apps {
 
@@ -45,9 +45,9 @@ DataArguments data_of(const Options& options, const Checkpoint& checkpoint) {
 void eval(const Options& options) {
   set_num_threads(options.threads);
   const Checkpoint checkpoint = load_checkpoint(options.model);
-  static const TransformKinds none;
-  const std::shared_ptr<Module> model = zoo::load(checkpoint, none);
+  const std::shared_ptr<Module> model = load_model(checkpoint);
   const DataArguments arguments = data_of(options, checkpoint);
+  const data::DataInfo& about = data::info(arguments.name);
   const data::Splits splits = data::load(arguments.name, arguments.load_options());
   require(options.split == "test" || options.split == "validation" || options.split == "train", "eval",
           "there is no split '", options.split, "'; there are train, validation and test");
@@ -60,12 +60,12 @@ void eval(const Options& options) {
   const data::Dataset scaled =
       chosen.with(data::preprocessing_from_json(metadata(checkpoint, options.model, kPreprocessingKey)));
   const Metrics metrics = evaluate(*model, scaled);
-  std::cout << arguments.name << ' ' << options.split << ": " << sentence(metrics, scaled.is_classification()) << '\n';
+  std::cout << arguments.name << ' ' << options.split << ": " << sentence(metrics, about) << '\n';
   if (options.json) {
     std::cout << json_line({{"model", options.model},
                             {"data", arguments.name},
                             {"parameters", trainable_count(*model)},
-                            {options.split, to_json(metrics, scaled.is_classification())}})
+                            {options.split, to_json(metrics, about)}})
               << '\n';
   }
 }
@@ -76,7 +76,7 @@ void add_eval(CLI::App& program) {
   CLI::App* verb = program.add_subcommand("eval", "Measure a saved model on a data set");
   const auto options = std::make_shared<Options>();
   verb->add_option("MODEL", options->model, "A checkpoint written by train")->required();
-  add_data_arguments(*verb, options->data, false);
+  add_data_arguments(*verb, options->data);
   verb->add_option("--split", options->split, "train, validation or test")->capture_default_str();
   verb->add_option("--threads", options->threads, "Threads that compute; 0: all there are")->capture_default_str();
   verb->add_flag("--json", options->json, "The last line is a JSON object with the results");

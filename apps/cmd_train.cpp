@@ -2,17 +2,21 @@
 
 #include <unistd.h>
 
+#include <algorithm>
+#include <atomic>
 #include <chrono>
 #include <csignal>
 #include <iomanip>
 #include <iostream>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "apps/cli.h"
 #include "apps/data_options.h"
 #include "apps/metrics_text.h"
+#include "apps/models.h"
 #include "apps/text.h"
 #include "core/error.h"
 #include "core/json.h"
@@ -36,16 +40,16 @@ struct Options {
   int threads = 0;
   bool quiet = false;
   bool json = false;
-  // What zoo models take; unset means the model's own default.
-  std::vector<int64_t> hidden;
-  double width = 0;
-  double dropout = -1;
+  std::optional<double> momentum;
+  ModelArguments shape;
 };
 
 std::atomic<bool> stop_asked{false};
+std::atomic<int> stopped_by{0};
 
 // The first Ctrl-C asks; a second one ends the program at once.
 extern "C" void on_signal(int number) {
+  stopped_by.store(number, std::memory_order_relaxed);
   stop_asked.store(true, std::memory_order_relaxed);
   std::signal(number, SIG_DFL);
 }
@@ -53,10 +57,16 @@ extern "C" void on_signal(int number) {
 void print_models(bool json) {
   Json models = Json::array();
   for (const zoo::Entry& entry : zoo::list()) {
-    models.push_back({{"name", entry.name}, {"summary", entry.summary}, {"parameters", entry.trainable}});
+    const std::vector<std::string> options = zoo::option_names(entry.defaults);
+    models.push_back(
+        {{"name", entry.name}, {"summary", entry.summary}, {"parameters", entry.trainable}, {"options", options}});
     if (!json) {
-      std::cout << std::left << std::setw(18) << entry.name << std::right << std::setw(12) << entry.trainable << "  "
-                << entry.summary << '\n';
+      std::cout << std::left << std::setw(14) << entry.name << std::right << std::setw(12)
+                << with_thousands(entry.trainable) << "  " << entry.summary;
+      for (const char* argument : {"hidden", "width", "dropout"}) {
+        std::cout << (std::ranges::count(options, argument) > 0 ? std::string("; --") + argument : "");
+      }
+      std::cout << '\n';
     }
   }
   if (json) {
@@ -64,17 +74,22 @@ void print_models(bool json) {
   }
 }
 
+// Whatever is wrong with the command itself is said before a file is read or written.
+void check(const Options& options, const data::DataInfo& about) {
+  zoo::describe(options.model, options.shape.options());
+  check_options(options.fit);
+  require(!options.momentum.has_value() || options.fit.optimizer == "sgd", "train", "--momentum is for sgd, not for ",
+          options.fit.optimizer);
+  require(about.images || options.fit.augment == data::AugmentOptions{}, "train", "'", about.name,
+          "' holds rows of numbers; --crop, --flip, --rotation, --cutout and --mixup are for images");
+  require(!about.regression || options.fit.label_smoothing == 0, "train", "'", about.name,
+          "' is a regression; --label-smoothing is for classes");
+}
+
 zoo::Description describe(const Options& options, const data::Dataset& data) {
-  zoo::Options wanted{.classes = data.is_classification() ? data.classes() : 1, .input = data.sample_shape()};
-  if (!options.hidden.empty()) {
-    wanted.hidden = options.hidden;
-  }
-  if (options.width > 0) {
-    wanted.width = options.width;
-  }
-  if (options.dropout >= 0) {
-    wanted.dropout = options.dropout;
-  }
+  zoo::Options wanted = options.shape.options();
+  wanted.classes = data.is_classification() ? data.classes() : 1;
+  wanted.input = data.sample_shape();
   return zoo::describe(options.model, wanted);
 }
 
@@ -84,6 +99,13 @@ void train(Options& options) {
     return;
   }
   require(!options.data.name.empty(), "train", "--data is missing; `whittle data list` names the data sets");
+  const data::DataInfo& about = data::info(options.data.name);
+  FitOptions& fit_options = options.fit;
+  fit_options.momentum = options.momentum.value_or(fit_options.momentum);
+  fit_options.seed = options.seed;
+  fit_options.out = options.out;
+  fit_options.log = options.log;
+  check(options, about);
   set_num_threads(options.threads);
   const auto start = std::chrono::steady_clock::now();
   const data::Splits splits = data::load(options.data.name, options.data.load_options());
@@ -91,23 +113,24 @@ void train(Options& options) {
   const std::shared_ptr<Module> model = zoo::build(description);
   initialize(*model, {.seed = options.seed});
 
-  FitOptions& fit_options = options.fit;
-  fit_options.seed = options.seed;
-  fit_options.out = options.out;
-  fit_options.log = options.log;
+  fit_options.kinds = &known_transforms();
   fit_options.stop = &stop_asked;
-  fit_options.metadata = {{"whittle.model", zoo::to_text(description)},
+  fit_options.metadata = {{zoo::kModelKey, zoo::to_text(description)},
                           {kDataKey, options.data.text()},
                           {kPreprocessingKey, data::to_json(splits.train.preprocessing())}};
 
-  const bool classification = splits.train.is_classification();
   const bool terminal = isatty(STDOUT_FILENO) != 0;
-  Progress progress(std::cout, {.terminal = terminal, .classification = classification});
+  Progress progress(std::cout, {.terminal = terminal, .classification = !about.regression});
   if (!options.quiet) {
     std::cout << description.name << " (" << with_thousands(trainable_count(*model)) << " parameters) on "
               << options.data.name << " (" << splits.train.size() << " training, " << splits.validation.size()
               << " validation, " << splits.test.size() << " test samples), seed " << options.seed << ", "
               << num_threads() << " threads\n";
+    if (about.regression) {
+      std::cout << "mse is in " << mse_unit(about)
+                << (options.data.standardize_target ? ", loss in deviations of the target squared\n"
+                                                    : ", and so is the loss\n");
+    }
   }
   std::signal(SIGINT, on_signal);
   std::signal(SIGTERM, on_signal);
@@ -115,25 +138,25 @@ void train(Options& options) {
   std::signal(SIGINT, SIG_DFL);
   std::signal(SIGTERM, SIG_DFL);
   if (result.interrupted) {
-    fail("train", "interrupted after ", result.steps, " steps",
-         options.out.empty() ? "; nothing was saved, because there is no --out"
-                             : "; the same command with --resume goes on");
+    throw Interrupted(stopped_by.load(std::memory_order_relaxed),
+                      "[train] interrupted after " + std::to_string(result.steps) + " steps" +
+                          (options.out.empty() ? "; nothing was saved, because there is no --out"
+                                               : "; the same command with --resume goes on"));
   }
 
   // What is reported is the model that is kept: with --out the best by validation,
   // else the last.
-  static const TransformKinds none;
-  const std::shared_ptr<Module> kept = options.out.empty() ? model : zoo::load(load_checkpoint(options.out), none);
+  const std::shared_ptr<Module> kept = options.out.empty() ? model : load_model(load_checkpoint(options.out));
   const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   Json json = {{"model", description.name}, {"data", options.data.name},       {"parameters", trainable_count(*kept)},
                {"seed", options.seed},      {"epochs", result.history.size()}, {"best_epoch", result.best_epoch},
                {"steps", result.steps}};
   if (!splits.test.empty()) {
     const Metrics test = evaluate(*kept, splits.test);
-    json["test"] = to_json(test, classification);
+    json["test"] = to_json(test, about);
     if (!options.quiet) {
       std::cout << (options.out.empty() ? "last epoch" : "best epoch " + std::to_string(result.best_epoch)) << ": test "
-                << sentence(test, classification) << '\n';
+                << sentence(test, about) << '\n';
     }
   }
   json["seconds"] = seconds;
@@ -145,49 +168,65 @@ void train(Options& options) {
   }
 }
 
+void add_training_arguments(CLI::App& verb, Options& options) {
+  FitOptions& fit = options.fit;
+  verb.add_option("--epochs", fit.epochs, "Passes over the training data")->capture_default_str();
+  verb.add_option("--batch", fit.batch, "Samples per step")->capture_default_str();
+  verb.add_option("--seed", options.seed, "Seed of weights, order and augmentation")->capture_default_str();
+  verb.add_option("--optimizer", fit.optimizer, "sgd, adam or adamw")->capture_default_str();
+  verb.add_option("--rate", fit.rate, "Learning rate")->capture_default_str();
+  verb.add_option("--momentum", options.momentum, "Momentum of sgd")->default_str(CLI::detail::to_string(fit.momentum));
+  verb.add_flag("--nesterov", fit.nesterov, "Nesterov's momentum, for sgd");
+  verb.add_option("--weight-decay", fit.weight_decay, "Weight decay of matrices and filters")->capture_default_str();
+  verb.add_option("--schedule", fit.schedule,
+                  "Of the rate: constant, cosine, step:30,60:0.1, onecycle; warmup:5+ in front of any")
+      ->capture_default_str();
+  verb.add_option("--clip-norm", fit.clip_norm, "Limit of the gradient's norm; 0: none")->capture_default_str();
+  verb.add_option("--label-smoothing", fit.label_smoothing, "Share of each label spread over all classes")
+      ->capture_default_str();
+  verb.add_option("--ema", fit.ema, "Decay of averaged weights; 0: none")->capture_default_str();
+  verb.add_option("--patience", fit.patience, "Stop after so many epochs without a better validation result; 0: never")
+      ->capture_default_str();
+}
+
+void add_augmentation_arguments(CLI::App& verb, data::AugmentOptions& augment) {
+  verb.add_option("--crop", augment.crop, "Shift images by up to so many pixels")->capture_default_str();
+  verb.add_flag("--flip", augment.flip, "Mirror half of the images");
+  verb.add_option("--rotation", augment.rotation, "Turn images by up to so many degrees")->capture_default_str();
+  verb.add_option("--cutout", augment.cutout, "Side of a square in each image that is set to 0")->capture_default_str();
+  verb.add_option("--mixup", augment.mixup, "Blend two images, share from Beta(a, a)")->capture_default_str();
+}
+
 }  // namespace
 
 void add_train(CLI::App& program) {
   CLI::App* verb = program.add_subcommand("train", "Train a model of the zoo on a data set");
   const auto options = std::make_shared<Options>();
-  FitOptions& fit_options = options->fit;
-  verb->add_option("--model", options->model, "Model of the zoo, or `list` to name them")->required();
-  add_data_arguments(*verb, options->data, false);
-  verb->add_option("--epochs", fit_options.epochs, "Passes over the training data")->capture_default_str();
-  verb->add_option("--batch", fit_options.batch, "Samples per step")->capture_default_str();
-  verb->add_option("--seed", options->seed, "Seed of weights, order and augmentation")->capture_default_str();
-  verb->add_option("--optimizer", fit_options.optimizer, "sgd, adam or adamw")->capture_default_str();
-  verb->add_option("--rate", fit_options.rate, "Learning rate")->capture_default_str();
-  verb->add_option("--momentum", fit_options.momentum, "Momentum of sgd")->capture_default_str();
-  verb->add_flag("--nesterov", fit_options.nesterov, "Nesterov's momentum");
-  verb->add_option("--weight-decay", fit_options.weight_decay, "Weight decay of matrices and filters")
-      ->capture_default_str();
-  verb->add_option("--schedule", fit_options.schedule,
-                   "constant, cosine, step:30,60:0.1, onecycle; warmup:5+ in front of any")
-      ->capture_default_str();
-  verb->add_option("--clip-norm", fit_options.clip_norm, "Limit of the gradient's norm; 0: none")
-      ->capture_default_str();
-  verb->add_option("--label-smoothing", fit_options.label_smoothing, "Share of each label spread over all classes")
-      ->capture_default_str();
-  verb->add_option("--ema", fit_options.ema, "Decay of averaged weights; 0: none")->capture_default_str();
-  verb->add_option("--crop", fit_options.augment.crop, "Augmentation: shift images by up to so many pixels");
-  verb->add_flag("--flip", fit_options.augment.flip, "Augmentation: mirror half of the images");
-  verb->add_option("--rotation", fit_options.augment.rotation, "Augmentation: turn by up to so many degrees");
-  verb->add_option("--cutout", fit_options.augment.cutout, "Augmentation: side of a square set to 0");
-  verb->add_option("--mixup", fit_options.augment.mixup, "Augmentation: blend images, share from Beta(a, a)");
-  verb->add_option("--patience", fit_options.patience, "Stop after so many epochs without a better validation result");
-  verb->add_option("--workers", fit_options.workers, "Threads that prepare batches")->capture_default_str();
-  verb->add_option("--threads", options->threads, "Threads that compute; 0: all there are")->capture_default_str();
-  verb->add_option("--hidden", options->hidden, "Widths of hidden layers, for dense models")->delimiter(',');
-  verb->add_option("--width", options->width, "Width multiplier, for models that take one");
-  verb->add_option("--dropout", options->dropout, "Dropout probability, for models that take one");
+  verb->add_option("--model", options->model, "Model of the zoo; `--model list` names them and what they take")
+      ->required();
+  verb->option_defaults()->group("Model");  // of what is added from here on
+  add_model_arguments(*verb, options->shape);
+  verb->option_defaults()->group("Data");
+  add_data_arguments(*verb, options->data);
+  add_preparation_arguments(*verb, options->data);
+  verb->option_defaults()->group("Training");
+  add_training_arguments(*verb, *options);
+  verb->option_defaults()->group("Augmentation");
+  add_augmentation_arguments(*verb, options->fit.augment);
+  verb->option_defaults()->group("Files, threads, output");
   verb->add_option("--out", options->out, "Where to save the best model; training state goes beside it");
-  verb->add_flag("--resume", fit_options.resume, "Go on from the state saved beside --out");
+  verb->add_flag("--resume", options->fit.resume, "Go on from the state saved beside --out");
   verb->add_option("--log", options->log, "CSV file, a line per epoch");
+  verb->add_option("--workers", options->fit.workers, "Threads that prepare batches")->capture_default_str();
+  verb->add_option("--threads", options->threads, "Threads that compute; 0: all there are")->capture_default_str();
   verb->add_flag("--quiet", options->quiet, "No progress");
   verb->add_flag("--json", options->json, "The last line is a JSON object with the results");
   verb->callback([options] { train(*options); });
-  set_example(*verb, "whittle train --model lenet-300-100 --data glyphs --epochs 5 --out m.safetensors");
+  set_example(*verb,
+              "whittle train --model lenet-300-100 --data glyphs --epochs 5 --out m.safetensors\n"
+              "  whittle train --model mlp --hidden 64,64 --data california --standardize-target --optimizer adam "
+              "--rate 0.001\n"
+              "  whittle train --model resnet8 --data cifar10 --epochs 60 --schedule warmup:2+cosine --crop 4 --flip");
 }
 
 }  // namespace whittle::apps

@@ -5,48 +5,63 @@
 
 namespace whittle::apps {
 
+namespace {
+
+constexpr double kDefaultShare = -1;  // in text: the data set's own
+
+}  // namespace
+
 data::LoadOptions DataArguments::load_options() const {
   require(protocol == "own" || protocol == "edge", "data", "there is no protocol '", protocol,
           "'; there are own and edge");
-  data::LoadOptions options{.data_dir = dir,
-                            .seed = seed,
-                            .protocol = protocol == "edge" ? data::Protocol::kEdge : data::Protocol::kOwn,
-                            .first_training = first};
-  if (validation >= 0) {
-    options.validation = validation;
-  }
-  return options;
+  return {.data_dir = dir,
+          .seed = seed,
+          .protocol = protocol == "edge" ? data::Protocol::kEdge : data::Protocol::kOwn,
+          .validation = validation,
+          .standardize_target = standardize_target,
+          .first_training = first};
 }
 
 std::string DataArguments::text() const {
-  return Json{{"name", name}, {"protocol", protocol}, {"seed", seed}, {"validation", validation}, {"first", first}}
-      .dump();
+  Json json = {{"name", name},
+               {"protocol", protocol},
+               {"seed", seed},
+               {"validation", validation.value_or(kDefaultShare)},
+               {"first", first}};
+  if (standardize_target) {  // else absent, as in checkpoints from before there was a choice
+    json["standardize_target"] = true;
+  }
+  return json.dump();
 }
 
 DataArguments DataArguments::from_text(const std::string& text) {
   try {
     const Json j = Json::parse(text);
+    const auto share = j.at("validation").get<double>();
     return {.name = j.at("name").get<std::string>(),
             .dir = {},
             .protocol = j.at("protocol").get<std::string>(),
             .seed = j.at("seed").get<uint64_t>(),
-            .validation = j.at("validation").get<double>(),
-            .first = j.at("first").get<int64_t>()};
+            .validation = share < 0 ? std::nullopt : std::optional(share),
+            .first = j.at("first").get<int64_t>(),
+            .standardize_target = j.value("standardize_target", false)};
   } catch (const Json::exception& error) {
     fail("data", "the checkpoint's description of its data is damaged: ", error.what());
   }
 }
 
-void add_data_arguments(CLI::App& verb, DataArguments& arguments, bool required) {
-  CLI::Option* name = verb.add_option("--data", arguments.name, "Data set; `whittle data list` names them");
-  if (required) {
-    name->required();
-  }
+void add_data_arguments(CLI::App& verb, DataArguments& arguments) {
+  verb.add_option("--data", arguments.name, "Data set; `whittle data list` names them");
   verb.add_option("--data-dir", arguments.dir, "Folder of the data files (default: $WHITTLE_DATA)");
   verb.add_option("--protocol", arguments.protocol, "How data is split and scaled: own or edge")->capture_default_str();
   verb.add_option("--data-seed", arguments.seed, "Seed of random splits and generated data")->capture_default_str();
   verb.add_option("--validation", arguments.validation, "Share of the data held back for validation");
   verb.add_option("--first", arguments.first, "Keep only the first N training samples");
+}
+
+void add_preparation_arguments(CLI::App& verb, DataArguments& arguments) {
+  verb.add_flag("--standardize-target", arguments.standardize_target,
+                "Regression: train on (target - mean) / deviation; mse is reported in the original unit all the same");
 }
 
 }  // namespace whittle::apps

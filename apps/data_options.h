@@ -2,7 +2,7 @@
 // checkpoint, so that a model is evaluated on the split it was trained with.
 #pragma once
 
-#include <map>
+#include <optional>
 #include <string>
 
 #include "apps/cli.h"
@@ -14,16 +14,19 @@ struct DataArguments {
   std::string name;
   std::string dir;
   std::string protocol = "own";
-  uint64_t seed = 0;       // of splits and generated sets
-  double validation = -1;  // share; below 0: the data set's default
+  uint64_t seed = 0;                 // of splits and generated sets
+  std::optional<double> validation;  // share; the data set's default if not said
   int64_t first = 0;
+  bool standardize_target = false;  // regression
 
   data::LoadOptions load_options() const;
   std::string text() const;  // JSON, without the folder: that belongs to a machine
   static DataArguments from_text(const std::string& text);
 };
 
-void add_data_arguments(CLI::App& verb, DataArguments& arguments, bool required);
+void add_data_arguments(CLI::App& verb, DataArguments& arguments);
+// How training prepares data. Other verbs prepare it as the checkpoint says.
+void add_preparation_arguments(CLI::App& verb, DataArguments& arguments);
 
 // Metadata keys of checkpoints.
 inline constexpr const char* kDataKey = "whittle.data";

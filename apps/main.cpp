@@ -45,6 +45,9 @@ int main(int argc, char** argv) {
   std::signal(SIGXFSZ, SIG_IGN);
   try {
     return run(argc, argv);
+  } catch (const whittle::apps::Interrupted& stopped) {
+    std::cerr << "whittle: " << stopped.what() << '\n';
+    return stopped.exit_code();
   } catch (const std::exception& error) {
     std::cerr << "whittle: " << error.what() << '\n';
     return kFailure;

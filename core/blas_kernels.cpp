@@ -139,10 +139,8 @@ void sum_of_outer_products(const MatrixIn& a, const MatrixIn& b, const MatrixOut
 Tensor turned(const MatrixIn& a) {
   Tensor result = Tensor::empty({a.rows, a.cols});
   real* const to = result.mutable_data();
-  parallel_rows(a.rows, a.cols, [&](int64_t i) {
-    for (int64_t k = 0; k < a.cols; ++k) {
-      to[i * a.cols + k] = a.data[k * a.stride + i];
-    }
+  parallel_ranges(a.rows, std::max<int64_t>(16, kElementGrain / a.cols), [&](int64_t begin, int64_t end) {
+    train_kernels().product.transpose(a.data + begin, a.stride, a.cols, end - begin, to + begin * a.cols, a.cols);
   });
   return result;
 }

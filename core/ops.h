@@ -109,6 +109,11 @@ int64_t window_positions(int64_t in, int64_t before, int64_t after, int64_t kern
 Variable conv2d(const Variable& x, const Variable& filter, const Variable& bias = {},
                 const ConvGeometry& geometry = {});
 
+// How 3x3 convolutions of stride 1 are computed, by the whole process. Winograd's forms need 2.25 and 4 times fewer
+// multiplications and round a little more (core/winograd.h); kAuto takes whichever does least work for the shapes.
+enum class Convolution : uint8_t { kAuto, kDirect, kWinograd2, kWinograd4 };
+void set_convolution(Convolution algorithm);  // not during a computation
+
 // ---- Pooling (ops_pool.cpp) ---------------------------------------------------
 
 struct PoolGeometry {

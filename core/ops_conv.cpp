@@ -15,42 +15,17 @@
 #include <numeric>
 
 #include "core/blas.h"
+#include "core/correlation.h"
 #include "core/depthwise.h"
 #include "core/error.h"
 #include "core/loops.h"
 #include "core/ops.h"
 #include "core/train_kernels.h"
-#include "core/window.h"
+#include "core/winograd.h"
 
 namespace whittle::inline WHITTLE_PRECISION {
 
 namespace {
-
-// A convolution as the loops see it. Filters are [groups * outputs, h.taps, w.taps, inputs]; the source has
-// groups * inputs channels, the target groups * outputs. Window (i, j) is the target's pixel
-// (i step.h + offset.h, j step.w + offset.w).
-struct Correlation {
-  int64_t images;
-  WindowAxis h, w;
-  int64_t groups, inputs, outputs;  // channels per group
-  int64_t target_h, target_w;
-  Size2 step{1, 1};
-  Size2 offset{0, 0};
-
-  int64_t rows() const { return images * h.out; }
-  int64_t pixels() const { return rows() * w.out; }
-  int64_t depth() const { return h.taps * w.taps * inputs; }  // numbers in a patch
-  int64_t source_channels() const { return groups * inputs; }
-  int64_t target_channels() const { return groups * outputs; }
-  bool fills_target() const { return step == Size2{1, 1}; }  // then window (i, j) is pixel (i, j)
-  bool is_depthwise() const { return inputs == 1 && outputs == 1 && groups > 1; }
-  Depthwise depthwise() const { return {images, h, w, groups}; }
-  bool is_pointwise() const {  // patches are the pixels themselves
-    return groups == 1 && h.reads_each_once() && w.reads_each_once() && fills_target();
-  }
-  // Neighbouring taps are neighbours in memory.
-  bool taps_touch() const { return groups == 1 && w.dilation == 1; }
-};
 
 // ---- Tiles of windows ------------------------------------------------------------------
 
@@ -106,6 +81,19 @@ class Windows {
     } else {
       copy_windows();
     }
+  }
+
+  // Copies short runs together, so that there is one of c.depth() per window.
+  void join() {
+    Tensor joined = Tensor::empty({tile_.pixels(), c_.depth()});
+    real* to = joined.mutable_data();
+    train_kernels().product.gather(tile_.pixels(), rows_.data(), offsets_.data(), segments(), depth_, to);
+    for (int64_t r = 0; r < tile_.pixels(); ++r) {
+      rows_[static_cast<size_t>(r)] = to + r * c_.depth();
+    }
+    copy_ = joined;
+    offsets_.assign(1, 0);
+    depth_ = c_.depth();
   }
 
   const real* const* rows() const { return rows_.data(); }
@@ -308,6 +296,9 @@ void correlate_dense(const Correlation& c, const real* source, const Tensor& pac
 
 // ---- Filter gradients ----------------------------------------------------------------------------
 
+// Below this, a run is a poor vector.
+constexpr int64_t kShortRun = 16;
+
 // How a filter gradient is cut: the windows into parts, each with a sum of its own that tree_add() joins, and the
 // output channels into slices, which need no joining but read every window again.
 struct GradientCut {
@@ -338,7 +329,10 @@ void filter_gradient_dense(const Correlation& c, const real* source, const real*
     const int64_t first = part * tiling.count() / cut.parts;
     for (int64_t k = first; k < (part + 1) * tiling.count() / cut.parts; ++k) {
       const Tile tile(c, tiling, k);
-      const Windows windows(c, tile, source);
+      Windows windows(c, tile, source);
+      if (windows.segments() > 1 && c.groups == 1 && windows.depth() < kShortRun) {
+        windows.join();
+      }
       const real* const g_tile =
           g + (tile.rows.begin * c.w.out + tile.columns.begin) * c.target_channels();  // neighbours in memory
       for (int64_t group = 0; group < c.groups; ++group) {
@@ -364,9 +358,28 @@ void filter_gradient_dense(const Correlation& c, const real* source, const real*
   }
 }
 
+// A filter [outputs, taps, inputs] as [taps, inputs, outputs].
+Tensor taps_first(const Correlation& c, const real* filter) {
+  Tensor result = Tensor::empty({c.depth(), c.outputs});
+  real* const to = result.mutable_data();
+  constexpr int64_t kRows = 64;
+  parallel_ranges(c.depth(), kRows, [&](int64_t begin, int64_t end) {
+    train_kernels().product.transpose(filter + begin, c.depth(), c.outputs, end - begin, to + begin * c.outputs,
+                                      c.outputs);
+  });
+  return result;
+}
+
+Depthwise depthwise(const Correlation& c) { return {c.images, c.h, c.w, c.groups}; }
+
 void correlate(const Correlation& c, const real* source, const real* filter, const real* bias, real* target) {
   if (c.is_depthwise()) {
-    depthwise_correlate(c.depthwise(), source, filter, bias, target);
+    depthwise_correlate(depthwise(c), source, filter, bias, target);
+    return;
+  }
+  if (const auto* form = winograd_for(c)) {
+    const Tensor by_tap = taps_first(c, filter);
+    correlate_winograd(*form, c, source, {by_tap.data(), c.inputs * c.outputs, c.outputs}, bias, target);
     return;
   }
   if (!c.is_pointwise()) {
@@ -381,7 +394,11 @@ void correlate(const Correlation& c, const real* source, const real* filter, con
 
 void filter_gradient(const Correlation& c, const real* source, const real* g, real* gfilter) {
   if (c.is_depthwise()) {
-    depthwise_filter_gradient(c.depthwise(), source, g, gfilter);
+    depthwise_filter_gradient(depthwise(c), source, g, gfilter);
+    return;
+  }
+  if (const auto* form = winograd_for(c)) {
+    filter_gradient_winograd(*form, c, source, g, gfilter);
     return;
   }
   if (!c.is_pointwise()) {
@@ -396,7 +413,7 @@ void filter_gradient(const Correlation& c, const real* source, const real* g, re
 
 void input_gradient(const Correlation& c, const real* g, const real* filter, real* gx) {
   if (c.is_depthwise()) {
-    depthwise_input_gradient(c.depthwise(), g, filter, gx);
+    depthwise_input_gradient(depthwise(c), g, filter, gx);
     return;
   }
   if (c.is_pointwise()) {
@@ -424,6 +441,10 @@ void input_gradient(const Correlation& c, const real* g, const real* filter, rea
                               .target_w = c.w.in,
                               .step = {c.h.stride, c.w.stride},
                               .offset = {h.offset, w.offset}};
+      if (const auto* form = winograd_for(phase)) {  // one phase; the filter turned round, inputs as they lie
+        correlate_winograd(*form, phase, g, {filter + 8 * c.inputs, -c.inputs, c.depth()}, nullptr, gx);
+        continue;
+      }
       const Tensor packed = pack_filter(phase, filter, c.outputs * c.depth(), c.depth(), 1, [&](int64_t tap) {
         const int64_t u = h.last_tap - tap / w.axis.taps * h.tap_step;
         const int64_t v = w.last_tap - tap % w.axis.taps * w.tap_step;

@@ -110,19 +110,24 @@ void mix(Batch& batch, std::span<const int64_t> samples, int64_t classes, RngKey
 
 }  // namespace
 
+void check_augmentation(const AugmentOptions& options) {
+  require(options.crop >= 0, "augment", "a crop of ", options.crop, " is negative");
+  require(options.cutout >= 0, "augment", "a cutout of ", options.cutout, " is negative");
+  require(options.rotation >= 0 && options.rotation <= 180, "augment", "a rotation of ", options.rotation,
+          " degrees is not between 0 and 180");
+  require(options.mixup >= 0 && options.mixup <= 100, "augment", "a mixup of ", options.mixup,
+          " is not between 0 and 100");
+}
+
 void check_augmentation(const AugmentOptions& options, const Dataset& data) {
+  check_augmentation(options);
   if (options == AugmentOptions{}) {
     return;
   }
   require(data.is_images(), "augment", "'", data.name(), "' holds rows, not images");
   const int64_t side = std::min(data.sample_shape()[0], data.sample_shape()[1]);
-  require(options.crop >= 0 && options.crop < side && options.cutout >= 0 && options.cutout <= side, "augment",
-          "a crop of ", options.crop, " and a cutout of ", options.cutout, " do not fit images of ",
-          data.sample_shape());
-  require(options.rotation >= 0 && options.rotation <= 180, "augment", "a rotation of ", options.rotation,
-          " degrees is not between 0 and 180");
-  require(options.mixup >= 0 && options.mixup <= 100, "augment", "a mixup of ", options.mixup,
-          " is not between 0 and 100");
+  require(options.crop < side && options.cutout <= side, "augment", "a crop of ", options.crop, " and a cutout of ",
+          options.cutout, " do not fit images of ", data.sample_shape());
   require(options.mixup == 0 || data.is_classification(), "augment", "mixup blends labels, '", data.name(),
           "' has none");
 }

@@ -24,7 +24,8 @@ struct AugmentOptions {
   friend bool operator==(const AugmentOptions&, const AugmentOptions&) = default;
 };
 
-// Throws Error if an option is out of range, or does not fit samples of this kind.
+// Throws Error if an option is out of range; with data, also if it does not fit such samples.
+void check_augmentation(const AugmentOptions& options);
 void check_augmentation(const AugmentOptions& options, const Dataset& data);
 
 // Changes batch.inputs in place, which must be a fresh [B,H,W,C]; `samples` are the numbers

@@ -34,7 +34,7 @@ class DataLoader::Implementation {
   Implementation(Dataset data, const LoaderOptions& options, LoaderPosition start)
       : data_(std::move(data)), options_(options) {
     require(!data_.empty(), "loader", "'", data_.name(), "' has no samples");
-    require(options.batch >= 1 && options.workers >= 0 && options.workers <= 64 && options.prefetch >= 1 &&
+    require(options.batch >= 1 && options.workers >= 0 && options.workers <= kMaxWorkers && options.prefetch >= 1 &&
                 options.prefetch <= 1024,
             "loader", "batches of ", options.batch, ", ", options.workers, " workers and ", options.prefetch,
             " batches ahead are out of range");

@@ -20,6 +20,8 @@
 
 namespace whittle::inline WHITTLE_PRECISION::data {
 
+inline constexpr int kMaxWorkers = 64;
+
 struct LoaderOptions {
   int64_t batch = 32;
   bool shuffle = true;     // a new order every epoch; off: the order of the data set

@@ -373,17 +373,20 @@ std::vector<Entry> make_entries() {
   add({.name = "glyphs",
        .description = "ten signs drawn by code, badly distorted: the set for when there is no other",
        .samples = "10,000 training, 2,000 validation, 2,000 test images of 28 x 28 x 1, 10 classes",
-       .licence = own_work},
+       .licence = own_work,
+       .images = true},
       load_glyphs);
   add({.name = "mv-generated",
        .description = "regression on ten dependent inputs, drawn anew by the definition behind mv",
        .samples = "40,768 rows of 10 inputs, one target",
-       .licence = own_work + "; definition after L. Torgo"},
+       .licence = own_work + "; definition after L. Torgo",
+       .regression = true},
       load_mv_generated);
   add({.name = "mnist",
        .description = "handwritten digits",
        .samples = "60,000 training, 10,000 test images of 28 x 28 x 1, 10 classes",
        .licence = "CC BY-SA 3.0 by most redistributors; cite LeCun, Bottou, Bengio, Haffner 1998",
+       .images = true,
        .files = idx_files("mnist/", "http://yann.lecun.com/exdb/mnist/",
                           {"8d422c7b0a1c1c79245a5bcf07fe86e33eeafee792b84584aec276f5a2dbc4e6",
                            "f7ae60f92e00ec6debd23a6088c31dbd2371eca3ffa0defaefb259924204aec6",
@@ -394,6 +397,7 @@ std::vector<Entry> make_entries() {
        .description = "pictures of clothing",
        .samples = "60,000 training, 10,000 test images of 28 x 28 x 1, 10 classes",
        .licence = "MIT, (c) 2017 Zalando SE; cite Xiao, Rasul, Vollgraf 2017",
+       .images = true,
        .files = idx_files("fashion-mnist/", "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",
                           {"346e55b948d973a97e58d2351dde16a484bd415d4595297633bb08f03db6a073",
                            "67da17c76eaffca5446c3361aaab5c3cd6d1c2608764d35dfb1850b086bf8dd5",
@@ -404,6 +408,7 @@ std::vector<Entry> make_entries() {
        .description = "tiny colour photographs of ten kinds of things",
        .samples = "50,000 training images (or the first 20,000), 10,000 test images of 32 x 32 x 3, 10 classes",
        .licence = "none stated, free for research; cite Krizhevsky 2009",
+       .images = true,
        .files = {{"cifar10/train_first20000.bin.xz", "afc29a9de4dec30e9701e674177653430e1bfaaae7044fac7aea71a57b7dea6a",
                   ""},
                  {"cifar10/test_batch.bin.xz", "fc2855555bc4f75e12dae8b893306580f68a575e8c370d96c97840847fb4e41f", ""},
@@ -413,6 +418,7 @@ std::vector<Entry> make_entries() {
        .description = "tiny colour photographs of a hundred kinds of things",
        .samples = "50,000 training, 10,000 test images of 32 x 32 x 3, 100 classes",
        .licence = "none stated, free for research; cite Krizhevsky 2009",
+       .images = true,
        .files = {{"cifar100/train.bin.xz", "9c3829bb0489bf725a42bc99de5f1ba8fca665ae661fceb8e7b0730bfb0a6902", ""},
                  {"cifar100/test.bin.xz", "5318dab2ea84d1b2e272828ab2e7601a7140b9c195871e3a6ca91c1d43cc16ea", ""},
                  {"cifar100/fine_label_names.txt", "4a53f81a8af29bb6aa646bfe2c455db1b061edfde82a39c0cfc313ef536c681b",
@@ -434,12 +440,15 @@ std::vector<Entry> make_entries() {
        .description = "median house value of Californian districts in 1990, in 1,000 dollars",
        .samples = "20,640 rows of 8 inputs, one target (Edge protocol: 18,577 rows of 6)",
        .licence = "none stated (KEEL); cite Pace and Barry 1997",
+       .regression = true,
+       .target_unit = "1,000 dollars",
        .files = {{"tabular/california.dat", "ba289e08737e6d620511da6a9434c76562f7e43841d0cb7ad1ac502a2483e1cb", ""}}},
       load_california);
   add({.name = "mv",
        .description = "regression on ten dependent inputs (artificial)",
        .samples = "40,768 rows of 10 inputs, one target",
        .licence = "none stated (KEEL); cite L. Torgo",
+       .regression = true,
        .files = {{"tabular/mv.dat", "39bc066602fd26032f0a071e0dd46d29198a169bfd04e93fea542f3a5e4ccd46", ""}}},
       load_mv);
   return entries;
@@ -481,6 +490,8 @@ Splits load(const std::string& name, const LoadOptions& options) {
   require(options.first_training >= 0 && options.validation.value_or(0) >= 0 && options.validation.value_or(0) < 1,
           "data", name, ": a validation share of ", options.validation.value_or(0), " and the first ",
           options.first_training, " training samples make no split");
+  require(found.info.regression || !options.standardize_target, "data", name,
+          ": has classes; only the target of a regression can be standardized");
   return found.load(options);
 }
 

@@ -27,6 +27,9 @@ struct DataInfo {
   std::string description;         // one line
   std::string samples;             // "60,000 training, 10,000 test images of 28 x 28 x 1, 10 classes"
   std::string licence;             // and whom to cite
+  bool images = false;             // else rows of numbers
+  bool regression = false;         // else classes
+  std::string target_unit{};       // regression: "1,000 dollars"; empty where the numbers have none
   std::vector<KnownFile> files{};  // none: generated
 };
 
@@ -47,7 +50,7 @@ struct LoadOptions {
   uint64_t seed = 0;                 // of random splits and of generated sets
   Protocol protocol = Protocol::kOwn;
   std::optional<double> validation{};  // share of the training images, or of all rows; default 0.1 and 0.2
-  bool standardize_target = false;     // regression
+  bool standardize_target = false;     // regression: train on (target - mean) / deviation of the training part
   int64_t first_training = 0;          // keep only so many of the training samples, the first ones; 0: all
 };
 

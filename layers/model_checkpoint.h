@@ -22,7 +22,7 @@ void store_model(Checkpoint& checkpoint, Module& model);
 
 struct RestoreOptions {
   // Tensors whose names begin so are others' and left alone.
-  std::vector<std::string> not_ours{"optimizer/", "train/"};
+  std::vector<std::string> not_ours{"optimizer/", "ema/", "train/"};
 };
 
 // All or nothing: every name, shape and spec is checked before the model changes.

@@ -28,9 +28,6 @@ using Clock = std::chrono::steady_clock;
 
 double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
 
-constexpr const char* kStateKey = "whittle.training";
-constexpr const char* kMetricsKey = "whittle.metrics";
-
 Json to_json(const Metrics& m) {
   return {{"loss", m.loss}, {"accuracy", m.accuracy}, {"mse", m.mse}, {"samples", m.samples}};
 }
@@ -52,7 +49,7 @@ EpochRecord record_from(const Json& j) {
           .rate = j.at("rate").get<double>(),
           .train = metrics_from(j.at("train")),
           .validation = metrics_from(j.at("validation")),
-          .seconds = j.at("seconds").get<double>(),
+          .seconds = j.value("seconds", 0.0),
           .best = j.at("best").get<bool>()};
 }
 
@@ -213,7 +210,9 @@ class Fit {
     }
     Checkpoint checkpoint{.tensors = {}, .metadata = options_.metadata};
     store_model(checkpoint, model_);
-    checkpoint.metadata[kMetricsKey] = to_json(record).dump();
+    Json metrics = to_json(record);
+    metrics.erase("seconds");  // the same training gives the same bytes
+    checkpoint.metadata[kMetricsKey] = metrics.dump();
     save_checkpoint(options_.out, checkpoint);
   }
 
@@ -242,7 +241,7 @@ class Fit {
     for (const EpochRecord& record : result_.history) {
       state["history"].push_back(to_json(record));
     }
-    checkpoint.metadata[kStateKey] = state.dump();
+    checkpoint.metadata[kTrainingKey] = state.dump();
     const std::filesystem::path last = last_state_path(options_.out);
     std::error_code ignored;  // the first save has nothing to keep
     std::filesystem::rename(last, last.string() + ".1", ignored);
@@ -293,7 +292,7 @@ class Fit {
   }
 
   void restore(const Checkpoint& checkpoint, const std::filesystem::path& path) {
-    const auto text = checkpoint.metadata.find(kStateKey);
+    const auto text = checkpoint.metadata.find(kTrainingKey);
     require(text != checkpoint.metadata.end(), "fit", path.string(), " is not the state of a training run");
     try {
       const Json state = Json::parse(text->second);
@@ -303,6 +302,7 @@ class Fit {
                 value.dump(), ", this run asks for ", mine.contains(key) ? mine[key].dump() : "nothing of the kind",
                 "; resume with the same settings");
       }
+      check_metadata(checkpoint, path);
       static const TransformKinds none;
       const std::vector<EpochRecord> history = [&] {
         std::vector<EpochRecord> records;
@@ -317,8 +317,7 @@ class Fit {
                             .right = state.at("sums").at(1).get<double>(),
                             .squared_error = state.at("sums").at(2).get<double>(),
                             .samples = state.at("sums").at(3).get<int64_t>()};
-      restore_model(checkpoint, model_, options_.kinds != nullptr ? *options_.kinds : none,
-                    {.not_ours = {"optimizer/", "ema/"}});
+      restore_model(checkpoint, model_, options_.kinds != nullptr ? *options_.kinds : none);
       optimizer_->restore(checkpoint);
       if (ema_.has_value()) {
         ema_->restore(checkpoint);
@@ -338,6 +337,21 @@ class Fit {
     std::ostringstream sentence;
     sentence << "resumed " << path.string() << " at epoch " << epoch_ + 1 << ", step " << optimizer_->steps() + 1;
     observer_.note(sentence.str());
+  }
+
+  // What the caller says about model and data holds for the rest of the training too.
+  void check_metadata(const Checkpoint& checkpoint, const std::filesystem::path& path) const {
+    constexpr size_t kShown = 200;  // names of a hundred classes help nobody
+    for (const auto& [key, mine] : options_.metadata) {
+      const auto found = checkpoint.metadata.find(key);
+      const bool there = found != checkpoint.metadata.end();
+      if (there && found->second == mine) {
+        continue;
+      }
+      const bool brief = there && found->second.size() <= kShown && mine.size() <= kShown;
+      fail("fit", path.string(), " was trained with another ", key,
+           brief ? ", " + found->second + ", this run asks for " + mine : "", "; resume with the same settings");
+    }
   }
 
   // The averages become the model's weights, for whoever goes on with it.
@@ -405,16 +419,11 @@ class Fit {
 // One batch through the model says in one sentence what does not fit, before
 // anything is trained or written.
 void check_fit(Module& model, const data::Splits& splits, const FitOptions& options) {
+  check_options(options);
   require(!splits.train.empty(), "fit", "the training set '", splits.train.name(), "' has no samples");
-  require(options.epochs >= 1, "fit", "epochs ", options.epochs, " is not at least 1");
-  require(options.patience >= 0, "fit", "patience ", options.patience, " is negative");
   require(options.patience == 0 || !splits.validation.empty(), "fit", "patience needs a validation set");
-  require(std::isfinite(options.clip_norm) && options.clip_norm >= 0, "fit", "clip_norm ", options.clip_norm,
-          " is not a finite number >= 0");
-  require(options.label_smoothing >= 0 && options.label_smoothing < 1, "fit", "label_smoothing ",
-          options.label_smoothing, " is outside [0, 1)");
-  require(options.ema >= 0 && options.ema < 1, "fit", "ema ", options.ema, " is outside [0, 1)");
-  require(!options.resume || !options.out.empty(), "fit", "resume needs the path the run was saved under");
+  require(options.label_smoothing == 0 || splits.train.is_classification(), "fit", "label_smoothing is for classes, '",
+          splits.train.name(), "' has none");
 
   const int64_t first[] = {0};
   const data::Batch batch = splits.train.batch(first);
@@ -426,7 +435,56 @@ void check_fit(Module& model, const data::Splits& splits, const FitOptions& opti
           "', which has ", outputs, splits.train.is_classification() ? " classes" : " target");
 }
 
+// A file is written after the first epoch, which is late to learn that it cannot be.
+void check_place(const std::filesystem::path& file, const char* option) {
+  if (file.empty()) {
+    return;
+  }
+  std::error_code ignored;
+  const std::filesystem::path folder = file.parent_path();
+  require(folder.empty() || std::filesystem::is_directory(folder, ignored), "fit", option, " ", file.string(),
+          " is in a folder that does not exist");
+  require(file.has_filename() && !std::filesystem::is_directory(file, ignored), "fit", option, " ", file.string(),
+          " is a folder, not a file");
+}
+
 }  // namespace
+
+void check_options(const FitOptions& options) {
+  require(options.epochs >= 1, "fit", "epochs ", options.epochs, " is not at least 1");
+  require(options.batch >= 1, "fit", "batch ", options.batch, " is not at least 1");
+  require(options.workers >= 0 && options.workers <= data::kMaxWorkers, "fit", "workers ", options.workers,
+          " is not between 0 and ", data::kMaxWorkers);
+  require(options.patience >= 0, "fit", "patience ", options.patience, " is negative");
+  require(std::isfinite(options.clip_norm) && options.clip_norm >= 0, "fit", "clip_norm ", options.clip_norm,
+          " is not a finite number >= 0");
+  require(options.label_smoothing >= 0 && options.label_smoothing < 1, "fit", "label_smoothing ",
+          options.label_smoothing, " is outside [0, 1)");
+  require(options.ema >= 0 && options.ema < 1, "fit", "ema ", options.ema, " is outside [0, 1)");
+  require(!options.nesterov || options.optimizer == "sgd", "fit", "nesterov is for sgd, not for ", options.optimizer);
+  require(options.augment.mixup == 0 || options.label_smoothing == 0, "fit",
+          "mixup and label_smoothing both spread the labels; choose one");
+  require(!options.resume || !options.out.empty(), "fit", "resume needs `out`, the path the run was saved under");
+  check_place(options.out, "out");
+  check_place(options.log, "log");
+  data::check_augmentation(options.augment);
+  // The others know their ranges themselves: an optimizer of one number, a schedule over one step an epoch.
+  Parameter number(Tensor::zeros({1}));
+  make_optimizer(options, {{"number", &number}});
+  optim::Schedule::parse(options.schedule, {.rate = options.rate, .epochs = static_cast<double>(options.epochs)});
+}
+
+std::optional<EpochRecord> best_record(const Checkpoint& checkpoint) {
+  const auto text = checkpoint.metadata.find(kMetricsKey);
+  if (text == checkpoint.metadata.end()) {
+    return std::nullopt;
+  }
+  try {
+    return record_from(Json::parse(text->second));
+  } catch (const Json::exception& error) {
+    fail("fit", "the metrics of the checkpoint are damaged: ", error.what());
+  }
+}
 
 std::filesystem::path last_state_path(const std::filesystem::path& out) { return out.string() + ".last"; }
 

@@ -19,9 +19,11 @@
 #include <cstdint>
 #include <filesystem>
 #include <map>
+#include <optional>
 #include <string>
 #include <vector>
 
+#include "core/checkpoint.h"
 #include "core/parameter.h"
 #include "datasets/dataset.h"
 #include "datasets/loader.h"
@@ -80,11 +82,15 @@ struct FitOptions {
   std::filesystem::path out{};                    // empty: nothing is written
   bool resume = false;                            // go on from out's last state, if there is one
   std::filesystem::path log{};                    // CSV, a line per epoch; empty: none
-  std::map<std::string, std::string> metadata{};  // for the checkpoints: what the model is
+  std::map<std::string, std::string> metadata{};  // for the checkpoints: what model and data are; resume compares
 
   const TransformKinds* kinds = nullptr;    // to rebuild transforms on resume; null: none are known
   const std::atomic<bool>* stop = nullptr;  // set by a signal handler: save and return
 };
+
+// What can be said without data: throws Error if an option is out of range or makes
+// no sense, alone or with another, or a file of it has no folder. fit() does this first.
+void check_options(const FitOptions& options);
 
 struct FitResult {
   std::vector<EpochRecord> history;  // of all epochs, resumed ones too
@@ -101,6 +107,15 @@ struct FitResult {
 // the first step; and if the loss or a gradient stops being finite, naming the step
 // and the first layer, after which the files hold what they held before.
 FitResult fit(Module& model, const data::Splits& splits, const FitOptions& options, FitObserver* observer = nullptr);
+
+// Metadata keys of fit()'s files: in both, the epoch a model is of, with its metrics;
+// in the last state alone, what resuming needs.
+inline constexpr const char* kMetricsKey = "whittle.metrics";
+inline constexpr const char* kTrainingKey = "whittle.training";
+
+// The epoch of the best model, as its file has it; nothing in a file of another
+// origin. `seconds` is 0: the same training gives the same bytes, however long it takes.
+std::optional<EpochRecord> best_record(const Checkpoint& checkpoint);
 
 // Where `out`'s resumable state is.
 std::filesystem::path last_state_path(const std::filesystem::path& out);

@@ -47,7 +47,12 @@ struct ProductKernels {
   // rows is at b[k k_stride + n n_stride], counted from the first; one stride must be 1.
   void (*pack)(const T* b, int64_t k_stride, int64_t n_stride, int64_t first, int64_t rows, int64_t all_rows,
                int64_t columns, T* packed);
+  // out[j out_stride + i] = in[i in_stride + j] for i < rows, j < columns.
+  void (*transpose)(const T* in, int64_t in_stride, int64_t rows, int64_t columns, T* out, int64_t out_stride);
   void (*row_product)(const RowProduct<T>& product);
+  // out[r, s depth + k] = A_r[offsets[s] + k]: the left side of a row product as a matrix, for runs that are too short
+  // to be a vector each.
+  void (*gather)(int64_t rows, const T* const* a, const int64_t* offsets, int64_t segments, int64_t depth, T* out);
   void (*outer_product)(const OuterProduct<T>& product);
 };
 

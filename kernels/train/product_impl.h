@@ -27,6 +27,35 @@ struct Products {
     return rows * ((columns + kWidth - 1) / kWidth * kWidth);
   }
 
+  // Block by block in registers. With `fill`, out has whole vectors: what `in` has no row for is 0.
+  template <bool fill>
+  static void transpose_blocks(const T* in, int64_t in_stride, int64_t rows, int64_t columns, T* out,
+                               int64_t out_stride) {
+    for (int64_t i = 0; i < rows; i += kWidth) {
+      const int used = static_cast<int>(least(kWidth, rows - i));
+      for (int64_t j = 0; j < columns; j += kWidth) {
+        const int width = static_cast<int>(least(kWidth, columns - j));
+        V block[kWidth];
+        for (int r = 0; r < kWidth; ++r) {
+          const T* const from = in + (i + r) * in_stride + j;
+          block[r] = r >= used ? V::zero() : width == kWidth ? V::load(from) : V::load_first(from, width);
+        }
+        V::transpose(block);
+        for (int r = 0; r < width; ++r) {
+          T* const to = out + (j + r) * out_stride + i;
+          if (fill || used == kWidth) {
+            V::store(to, block[r]);
+          } else {
+            V::store_first(to, used, block[r]);
+          }
+        }
+      }
+    }
+  }
+  static void transpose(const T* in, int64_t in_stride, int64_t rows, int64_t columns, T* out, int64_t out_stride) {
+    transpose_blocks<false>(in, in_stride, rows, columns, out, out_stride);
+  }
+
   static void pack(const T* b, int64_t k_stride, int64_t n_stride, int64_t first, int64_t rows, int64_t all_rows,
                    int64_t columns, T* packed) {
     for (int64_t n = 0; n < columns; n += kPanel) {
@@ -34,22 +63,15 @@ struct Products {
       const int64_t width = used > kWidth ? kPanel : kWidth;
       T* const panel = packed + all_rows * n + first * width;
       const T* const from = b + n * n_stride;
-      if (n_stride == 1) {
-        for (int64_t k = 0; k < rows; ++k) {
-          for (int64_t j = 0; j < width; ++j) {
-            panel[k * width + j] = j < used ? from[k * k_stride + j] : T(0);
-          }
-        }
+      if (n_stride != 1) {
+        transpose_blocks<true>(from, n_stride, used, rows, panel, width);
         continue;
       }
-      // Columns lie far apart: a strip of rows at a time, so that both sides stay in cache.
-      constexpr int64_t kStrip = 16;
-      for (int64_t strip = 0; strip < rows; strip += kStrip) {
-        const int64_t end = least(strip + kStrip, rows);
-        for (int64_t j = 0; j < width; ++j) {
-          for (int64_t k = strip; k < end; ++k) {
-            panel[k * width + j] = j < used ? from[k * k_stride + j * n_stride] : T(0);
-          }
+      for (int64_t k = 0; k < rows; ++k) {
+        for (int64_t j = 0; j < width; j += kWidth) {
+          const T* const here = from + k * k_stride + j;
+          V::store(panel + k * width + j,
+                   used - j >= kWidth ? V::load(here) : V::load_first(here, static_cast<int>(used - j)));
         }
       }
     }
@@ -70,7 +92,9 @@ struct Products {
   [[gnu::noinline]] static void row_tile(const RowProduct<T>& p, int64_t row, int64_t column, int64_t used, int64_t s,
                                          int64_t s_end, int64_t k, int64_t k_end, const T* b, Start start) {
     V sum[R][N];
+#pragma GCC unroll 16
     for (int r = 0; r < R; ++r) {
+#pragma GCC unroll 2
       for (int n = 0; n < N; ++n) {
         sum[r][n] = start == Start::kZero   ? V::zero()
                     : start == Start::kBias ? load_columns<N>(p.bias + column, n, used)
@@ -98,7 +122,9 @@ struct Products {
         }
       }
     }
+#pragma GCC unroll 16
     for (int r = 0; r < R; ++r) {
+#pragma GCC unroll 2
       for (int n = 0; n < N; ++n) {
         T* const to = p.c[row + r] + column + n * kWidth;
         const int64_t here = used - n * kWidth;
@@ -162,19 +188,36 @@ struct Products {
     }
   }
 
+  static void gather(int64_t rows, const T* const* a, const int64_t* offsets, int64_t segments, int64_t depth, T* out) {
+    for (int64_t r = 0; r < rows; ++r) {
+      for (int64_t s = 0; s < segments; ++s, out += depth) {
+        const T* const from = a[r] + offsets[s];
+        int64_t k = 0;
+        for (; k + kWidth <= depth; k += kWidth) {
+          V::store(out + k, V::load(from + k));
+        }
+        if (k < depth) {
+          V::store_first(out + k, static_cast<int>(depth - k), V::load_first(from + k, static_cast<int>(depth - k)));
+        }
+      }
+    }
+  }
+
   // R rows by N vectors of C, over points [begin, end).
   template <int R, int N, bool kWhole>
   [[gnu::noinline]] static void outer_tile(const OuterProduct<T>& p, int64_t row, int64_t column, int64_t begin,
                                            int64_t end, bool add) {
     const int64_t used = p.columns - column;
     T* const c = p.c + row * p.c_stride + column;
-    const auto load = [used](const T* from, int n) {
-      return kWhole || used - n * kWidth >= kWidth
-                 ? V::load(from + n * kWidth)
-                 : V::load_first(from + n * kWidth, static_cast<int>(used - n * kWidth));
+    const auto lanes = V::first(static_cast<int>(kWhole ? 0 : used - (N - 1) * kWidth));  // of the last vector
+    const auto load = [lanes](const T* from, int n) __attribute__((always_inline)) {
+      return kWhole || n < N - 1 ? V::load(from + n * kWidth) : V::load(from + n * kWidth, lanes);
     };
+    // Without these hints the compiler leaves the sums in memory, for the sake of their indices.
     V sum[R][N];
+#pragma GCC unroll 16
     for (int r = 0; r < R; ++r) {
+#pragma GCC unroll 2
       for (int n = 0; n < N; ++n) {
         sum[r][n] = add ? load(c + r * p.c_stride, n) : V::zero();
       }
@@ -195,13 +238,15 @@ struct Products {
         }
       }
     }
+#pragma GCC unroll 16
     for (int r = 0; r < R; ++r) {
+#pragma GCC unroll 2
       for (int n = 0; n < N; ++n) {
         T* const to = c + r * p.c_stride + n * kWidth;
-        if (kWhole || used - n * kWidth >= kWidth) {
+        if (kWhole || n < N - 1) {
           V::store(to, sum[r][n]);
         } else {
-          V::store_first(to, static_cast<int>(used - n * kWidth), sum[r][n]);
+          V::store(to, lanes, sum[r][n]);
         }
       }
     }
@@ -249,7 +294,9 @@ struct Products {
     }
   }
 
-  static constexpr ProductKernels<T> table() { return {kPanel, packed_size, pack, row_product, outer_product}; }
+  static constexpr ProductKernels<T> table() {
+    return {kPanel, packed_size, pack, transpose, row_product, gather, outer_product};
+  }
 };
 
 }  // namespace whittle::kernels

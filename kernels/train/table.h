@@ -17,6 +17,7 @@
 #include "kernels/train/norm.h"
 #include "kernels/train/pool.h"
 #include "kernels/train/product.h"
+#include "kernels/train/winograd.h"
 
 namespace whittle::kernels {
 
@@ -25,6 +26,8 @@ struct TrainTable {
   const char* name;
   bool (*runs_here)();
   ProductKernels<T> product;
+  WinogradKernels<T> winograd2;
+  WinogradKernels<T> winograd4;
   DepthwiseKernels<T> depthwise;
   LoopKernels<T> loops;
   NormKernels<T> norm;

@@ -7,6 +7,7 @@
 #include "kernels/train/pool_impl.h"
 #include "kernels/train/product_impl.h"
 #include "kernels/train/table.h"
+#include "kernels/train/winograd_impl.h"
 
 namespace whittle::kernels {
 
@@ -15,6 +16,8 @@ constexpr TrainTable<typename V::Scalar> make_train_table(const char* name, bool
   return {name,
           runs_here,
           Products<V>::table(),
+          WinogradTransforms<V, Winograd2>::table(),
+          WinogradTransforms<V, Winograd4>::table(),
           Depthwise<V>::table(),
           Loops<V>::table(),
           Norms<V>::table(),

@@ -34,6 +34,21 @@ struct PlainVec {
     }
   }
 
+  static void transpose(PlainVec (&row)[kWidth]) {
+    for (int i = 0; i < kWidth; ++i) {
+      for (int j = 0; j < i; ++j) {
+        const T swapped = row[i].lane[j];
+        row[i].lane[j] = row[j].lane[i];
+        row[j].lane[i] = swapped;
+      }
+    }
+  }
+
+  using Lanes = int;
+  static Lanes first(int n) { return n; }
+  static PlainVec load(const T* p, Lanes n) { return load_first(p, n); }
+  static void store(T* p, Lanes n, const PlainVec& v) { store_first(p, n, v); }
+
   template <class F>
   static PlainVec each(const PlainVec& a, const PlainVec& b, F f) {
     PlainVec v;

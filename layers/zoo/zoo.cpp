@@ -13,8 +13,6 @@ namespace whittle::inline WHITTLE_PRECISION::zoo {
 
 namespace {
 
-constexpr const char* kModelKey = "whittle.model";
-
 // Every option with its name, for whoever must treat all of them alike.
 template <class Visit, class... AnyOptions>
 void for_each_option(Visit visit, AnyOptions&... o) {
@@ -27,16 +25,12 @@ void for_each_option(Visit visit, AnyOptions&... o) {
   visit("norm_bias", o.norm_bias...);
 }
 
-std::string names_of(const Options& options) {
-  std::string names;
-  for_each_option(
-      [&names](const char* name, const auto& option) {
-        if (option.has_value()) {
-          names += (names.empty() ? "" : ", ") + std::string(name);
-        }
-      },
-      options);
-  return names;
+std::string listing(const Options& options) {
+  std::string text;
+  for (const std::string& name : option_names(options)) {
+    text += (text.empty() ? "" : ", ") + name;
+  }
+  return text;
 }
 
 void check_values(const Entry& e, const Options& o) {
@@ -60,6 +54,18 @@ void check_values(const Entry& e, const Options& o) {
 
 }  // namespace
 
+std::vector<std::string> option_names(const Options& options) {
+  std::vector<std::string> names;
+  for_each_option(
+      [&names](const char* name, const auto& option) {
+        if (option.has_value()) {
+          names.emplace_back(name);
+        }
+      },
+      options);
+  return names;
+}
+
 Description describe(std::string_view name, const Options& options) {
   const Entry& e = entry(name);
   Description description{.name = e.name, .options = e.defaults};
@@ -67,7 +73,7 @@ Description describe(std::string_view name, const Options& options) {
       [&e](const char* option_name, const auto& wanted, auto& complete) {
         if (wanted.has_value()) {
           require(complete.has_value(), "zoo", "'", e.name, "' takes no ", option_name, "; it takes ",
-                  names_of(e.defaults));
+                  listing(e.defaults));
           complete = wanted;
         }
       },

@@ -58,6 +58,9 @@ struct Entry {
 const std::vector<Entry>& list();
 const Entry& entry(std::string_view name);  // throws and names what there is
 
+// The names of the options that are set: {"classes", "input", "hidden"}.
+std::vector<std::string> option_names(const Options& options);
+
 // Fills in the defaults. Throws if the model is not known, does not take an option,
 // or an option's value makes no sense.
 Description describe(std::string_view name, const Options& options = {});
@@ -72,7 +75,9 @@ std::shared_ptr<Module> build(const Description& description);
 std::string to_text(const Description& description);
 Description from_text(std::string_view text);
 
-// A model with its description, which is the metadata "whittle.model".
+inline constexpr const char* kModelKey = "whittle.model";  // the description in a checkpoint's metadata
+
+// A model with its description.
 void store(Checkpoint& checkpoint, const Description& description, Module& model);
 // The description of a checkpoint's model; throws if it has none.
 Description description_of(const Checkpoint& checkpoint);

@@ -24,6 +24,23 @@ std::vector<OpCase> op_cases_conv() {
              }
              return instance;
            }},
+      // Enough channels for Winograd's forms, whose rounding is what the bound is about.
+      {.op = "conv2d",
+       .value_bound = 6e-6,
+       .gradient_bound = 6e-6,
+       .make =
+           [](Rng& rng) {
+             const Shape x{rng.between(1, 2), rng.between(3, 9), rng.between(3, 9), rng.between(16, 20)};
+             const Shape filter{rng.between(16, 36), 3, 3, x[3]};
+             const int64_t padding = rng.between(0, 2);
+             return OpInstance{.description = "input " + x.str() + ", filter " + filter.str() + ", padding " +
+                                              std::to_string(padding),
+                               .inputs = {some_tensor(rng, x, 0, 2), some_tensor(rng, filter, 0, 2),
+                                          some_tensor(rng, {filter[0]}, 0, 2)},
+                               .run = [padding](std::span<const Variable> in) {
+                                 return conv2d(in[0], in[1], in[2], {.padding = Padding::all(padding)});
+                               }};
+           }},
   };
 }
 

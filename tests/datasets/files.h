@@ -22,10 +22,7 @@ inline Bytes bytes(std::initializer_list<int> values) {
   return out;
 }
 inline Bytes bytes(std::string_view text) { return {text.begin(), text.end()}; }
-inline Bytes operator+(Bytes a, const Bytes& b) {
-  a.insert(a.end(), b.begin(), b.end());
-  return a;
-}
+Bytes operator+(Bytes a, const Bytes& b);  // not inline: GCC 12 sees an overflow where there is none
 inline Bytes big_endian(uint32_t n) {
   return bytes({static_cast<int>(n >> 24), static_cast<int>(n >> 16 & 255), static_cast<int>(n >> 8 & 255),
                 static_cast<int>(n & 255)});

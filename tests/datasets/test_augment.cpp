@@ -205,7 +205,8 @@ TEST_SUITE("augment") {
     CHECK(says({.crop = 2, .cutout = 4, .mixup = 1}, images) == "no error");
     CHECK(says({.flip = true}, rows) == "[augment] 'r' holds rows, not images");
     CHECK(says({.crop = 4}, images).find("do not fit images of [4,6,1]") != std::string::npos);
-    CHECK(says({.crop = -1}, images).find("do not fit") != std::string::npos);
+    CHECK(says({.crop = -1}, images) == "[augment] a crop of -1 is negative");
+    CHECK(says({.cutout = -1}, rows) == "[augment] a cutout of -1 is negative");
     CHECK(says({.cutout = 5}, images).find("do not fit") != std::string::npos);
     CHECK(says({.rotation = 181}, images).find("181 degrees") != std::string::npos);
     CHECK(says({.rotation = -1}, images).find("-1 degrees") != std::string::npos);

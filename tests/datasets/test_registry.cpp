@@ -67,9 +67,12 @@ TEST_SUITE("registry") {
   TEST_CASE("generated sets need no folder and depend on the seed") {
     for (const std::string name : {"moons", "spirals", "glyphs", "mv-generated"}) {
       CAPTURE(name);
+      const data::DataInfo& info = data::info(name);
       const data::Splits a = data::load(name, {.seed = 1}), b = data::load(name, {.seed = 1}),
                          c = data::load(name, {.seed = 2});
       CHECK(a.train.name() == name);
+      CHECK(a.train.is_images() == info.images);
+      CHECK(a.train.is_classification() != info.regression);
       CHECK(a.train.size() > 2 * a.test.size());
       CHECK(a.validation.size() == a.test.size());
       const auto bytes_of = [](const data::Dataset& set) {
@@ -83,6 +86,8 @@ TEST_SUITE("registry") {
       CHECK(data::load(name, {.seed = 1, .first_training = 100}).train.size() == 100);
     }
     CHECK(data::load("mv-generated", {.standardize_target = true}).train.preprocessing().target_spread != 1);
+    CHECK(message_of([] { return data::load("moons", {.standardize_target = true}); }) ==
+          "[data] moons: has classes; only the target of a regression can be standardized");
     CHECK(message_of([] { return data::load("moons", {.validation = 0.9}); }).find("leave none for training") !=
           std::string::npos);
     CHECK(message_of([] { return data::load("moons", {.validation = -1.0}); }).find("[data] moons") == 0);

@@ -183,6 +183,20 @@ TEST_SUITE("fit") {
     options.batch = 60;
     const std::string message = message_of([&] { fit(*net(), moons(), options); });
     CHECK(message.find("was trained with batch 50, this run asks for 60") != std::string::npos);
+
+    options = {.epochs = 2, .batch = 50, .out = folder.path() / "n.safetensors", .metadata = {{"data", "seed 1"}}};
+    fit(*net(), moons(), options);
+    options.resume = true;
+    CHECK(message_of([&] { return fit(*net(), moons(), options); }) == "no error");
+    options.metadata["data"] = "seed 2";
+    CHECK(
+        message_of([&] {
+          return fit(*net(), moons(), options);
+        }).ends_with("was trained with another data, seed 1, this run asks for seed 2; resume with the same settings"));
+    options.metadata["data"] = std::string(1000, 'x');
+    CHECK(message_of([&] {
+            return fit(*net(), moons(), options);
+          }).ends_with("was trained with another data; resume with the same settings"));
   }
 
   TEST_CASE("early stopping keeps to its patience") {
@@ -246,7 +260,15 @@ TEST_SUITE("fit") {
     CHECK(refused(*model, {.optimizer = "lbfgs"}).find("there is no optimizer 'lbfgs'") != std::string::npos);
     CHECK(refused(*model, {.schedule = "cosin"}).find("cosin") != std::string::npos);
     CHECK(refused(*model, {.ema = 1}).find("[fit] ema 1") == 0);
-    CHECK(refused(*model, {.resume = true}).find("[fit] resume needs the path") == 0);
+    CHECK(refused(*model, {.batch = 0}) == "[fit] batch 0 is not at least 1");
+    CHECK(refused(*model, {.workers = -1}) == "[fit] workers -1 is not between 0 and 64");
+    CHECK(refused(*model, {.rate = -0.1}).find("rate") != std::string::npos);
+    CHECK(refused(*model, {.optimizer = "adam", .nesterov = true}) == "[fit] nesterov is for sgd, not for adam");
+    CHECK(refused(*model, {.augment = {.mixup = 1}, .label_smoothing = 0.1}).find("[fit] mixup and") == 0);
+    const TempFolder folder;
+    CHECK(refused(*model, {.out = folder / "none/m"}).find("is in a folder that does not exist") != std::string::npos);
+    CHECK(refused(*model, {.log = folder.path()}).find("is a folder, not a file") != std::string::npos);
+    CHECK(refused(*model, {.resume = true}).find("[fit] resume needs `out`, the path") == 0);
     CHECK(message_of([&] { fit(*model, {}, {}); }).find("no samples") != std::string::npos);
     CHECK(message_of([&] { evaluate(*model, {}); }).find("no samples") != std::string::npos);
     CHECK(model->training());
