@@ -13,7 +13,7 @@ whittle_need(ZLIB zlib1g-dev)
 whittle_need(LibLZMA liblzma-dev)
 whittle_need(TurboJPEG libturbojpeg0-dev)
 whittle_need(Stb libstb-dev)
-find_package(Threads REQUIRED)  # the data loader's, and core's where OpenMP is missing
+find_package(Threads REQUIRED)  # core's and the data loader's
 
 # Without libcurl data sets are read but not downloaded.
 set(whittle_curl OFF)
@@ -36,8 +36,8 @@ set(whittle_parallel ${WHITTLE_PARALLEL})
 if(whittle_parallel STREQUAL "openmp")
   find_package(OpenMP QUIET COMPONENTS CXX)
   if(NOT OpenMP_CXX_FOUND)
-    # Results have the same bits either way; only starting a region costs more.
-    message(WARNING "${CMAKE_CXX_COMPILER} has no OpenMP here, so threads come from std::thread. "
+    # Results have the same bits either way.
+    message(WARNING "${CMAKE_CXX_COMPILER} has no OpenMP here, so threads are our own. "
                     "For clang on Debian: apt-get install libomp-dev, in the compiler's version.")
     set(whittle_parallel threads)
   endif()

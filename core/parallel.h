@@ -6,9 +6,16 @@
 // for 64. Callers must keep to two rules: a tile writes only what is its own,
 // and a partial result is stored per tile, never per thread.
 //
-// Behind it stands OpenMP, or std::thread where the tools cannot see into
-// libgomp (ThreadSanitizer), or nothing. It is a port: no other file of the
-// library names a threading API.
+// Behind it stand threads of our own, or OpenMP, or nothing, as WHITTLE_PARALLEL
+// chose when this was built. It is a port: no other file of the library names a
+// threading API.
+//
+// Our own threads are workers that serve one caller at a time. They are hired when
+// a loop first wants them and live as long as the process. A loop costs a fraction
+// of a microsecond if another has just ended, and never waits for a worker that is
+// asleep or whose core is busy: the caller does all tiles that nobody else took.
+// If another thread's loop has the workers, a loop runs serially. A child made by
+// fork() outside of a loop hires workers of its own.
 #pragma once
 
 #include <algorithm>
@@ -23,7 +30,7 @@ namespace whittle {
 int num_threads();
 void set_num_threads(int threads);  // 0 restores the default; above 256 is refused
 
-// "openmp", "std::thread" or "serial".
+// "threads", "openmp" or "serial".
 const char* parallel_backend();
 
 namespace detail {

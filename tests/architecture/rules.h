@@ -54,6 +54,7 @@ inline const std::set<std::string> kFreestandingHeaders = {
 inline const std::map<std::string, std::string> kWrappers = {
     {"cblas.h", "core/blas_openblas.cpp"},         // OpenBLAS
     {"omp.h", "core/parallel.cpp"},                // OpenMP
+    {"pthread.h", "core/parallel.cpp"},            // fork() and threads
     {"nlohmann/json.hpp", "core/json.h"},          // JSON
     {"nlohmann/json_fwd.hpp", "core/json_fwd.h"},  // its name alone
     {"zlib.h", "datasets/source_gzip.cpp"},        // gzip

@@ -1,5 +1,5 @@
-// Shape, pool, random numbers, parallel loops, fixed-tree sums and matrix
-// products. Compiled in the float twin.
+// Shape, pool, random numbers, fixed-tree sums and matrix products. Compiled in the
+// float twin. Parallel loops are in test_parallel.cpp.
 
 #include <doctest/doctest.h>
 
@@ -221,73 +221,6 @@ TEST_SUITE("rng") {
     }
     Rng resumed(rng.key(), rng.next());
     CHECK(resumed.bits() == rng.bits());
-  }
-}
-
-TEST_SUITE("parallel") {
-  TEST_CASE("every tile runs once, for any thread count") {
-    for (const int threads : {1, 2, 3, 8}) {
-      set_num_threads(threads);
-      for (const int64_t tiles : {0, 1, 2, 7, 1000}) {
-        std::vector<std::atomic<int>> runs(static_cast<size_t>(tiles));
-        parallel_for(tiles, [&](int64_t tile) { ++runs[static_cast<size_t>(tile)]; });
-        for (const auto& count : runs) {
-          CHECK(count == 1);
-        }
-      }
-    }
-    set_num_threads(0);
-  }
-
-  TEST_CASE("ranges cover everything, and their borders do not depend on threads") {
-    const auto borders = [](int threads) {
-      set_num_threads(threads);
-      std::vector<int64_t> end_of(100, -1);
-      parallel_ranges(100, 7, [&](int64_t begin, int64_t end) { end_of[static_cast<size_t>(begin)] = end; });
-      return end_of;
-    };
-    const auto serial = borders(1);
-    CHECK(serial == borders(5));
-    set_num_threads(0);
-    int64_t at = 0;
-    while (at < 100) {
-      REQUIRE(serial[static_cast<size_t>(at)] > at);
-      at = serial[static_cast<size_t>(at)];
-    }
-    CHECK(at == 100);
-  }
-
-  TEST_CASE("the exception of the lowest failing tile arrives, after all tiles ran") {
-    for (const int threads : {1, 2, 8}) {
-      set_num_threads(threads);
-      std::atomic<int> ran{0};
-      const std::string message = message_of([&] {
-        parallel_for(100, [&](int64_t tile) {
-          ++ran;
-          require(tile % 10 != 3, "tile", tile);
-        });
-      });
-      CHECK(message == "[tile] 3");
-      CHECK(ran == 100);
-    }
-    set_num_threads(0);
-  }
-
-  TEST_CASE("nested loops run serially inside a tile") {
-    set_num_threads(4);
-    std::atomic<int> total{0};
-    parallel_for(8, [&](int64_t) {
-      const auto me = std::this_thread::get_id();
-      parallel_for(8, [&](int64_t) { total += std::this_thread::get_id() == me ? 1 : 0; });
-    });
-    CHECK(total == 64);
-    set_num_threads(0);
-  }
-
-  TEST_CASE("thread counts out of range are refused") {
-    CHECK_THROWS_AS(set_num_threads(-1), Error);
-    CHECK_THROWS_AS(set_num_threads(257), Error);
-    CHECK(num_threads() >= 1);
   }
 }
 
