@@ -56,7 +56,7 @@ double cpu_seconds() { return static_cast<double>(std::clock()) / CLOCKS_PER_SEC
 class Bench {
  public:
   Bench(const zoo::Description& description, int64_t batch)
-      : model_(zoo::make(description)), sgd_(model_->parameters(), {.rate = 0.01, .momentum = 0.9}) {
+      : model_(zoo::make(description)), sgd_(model_->parameters(), {.rate = 0.001, .momentum = 0.9}) {
     const RngKey key = RngKey{.seed = 1}.child("bench");
     std::vector<int64_t> dims = to_vector(*description.options.input);
     dims.insert(dims.begin(), batch);
