@@ -3,10 +3,6 @@
 
 #include <doctest/doctest.h>
 
-#include <atomic>
-#include <cstdlib>
-#include <new>
-
 #include "core/pool.h"
 #include "optim/adam.h"
 #include "optim/clip.h"
@@ -14,22 +10,7 @@
 #include "optim/schedule.h"
 #include "optim/sgd.h"
 #include "tests/optim/rig.h"
-
-namespace {
-
-std::atomic<uint64_t> news{0};  // calls of operator new in this program
-
-}  // namespace
-
-void* operator new(size_t bytes) {
-  news.fetch_add(1, std::memory_order_relaxed);
-  if (void* block = std::malloc(bytes); block != nullptr) {
-    return block;
-  }
-  throw std::bad_alloc();
-}
-void operator delete(void* block) noexcept { std::free(block); }
-void operator delete(void* block, size_t /*bytes*/) noexcept { std::free(block); }
+#include "tests/support/news.h"
 
 namespace whittle {
 
@@ -45,7 +26,7 @@ TEST_SUITE("allocation") {
       if (i == 1) {  // warm
         system = pool_stats().system_allocations;
         requests = pool_stats().requests;
-        before = news;
+        before = news();
       }
       if (i == 0) {
         rig.set_gradients(0);
@@ -61,7 +42,7 @@ TEST_SUITE("allocation") {
     }
     CHECK(pool_stats().system_allocations == system);
     CHECK(pool_stats().requests - requests <= 9 * 2);  // the partial sums of the norm
-    CHECK(news == before);
+    CHECK(news() == before);
   }
 }
 

@@ -3,10 +3,7 @@
 
 #include <doctest/doctest.h>
 
-#include <atomic>
-#include <cstdlib>
 #include <functional>
-#include <new>
 #include <vector>
 
 #include "core/blas.h"
@@ -19,24 +16,9 @@
 #include "layers/linear.h"
 #include "layers/sequential.h"
 #include "optim/sgd.h"
+#include "tests/support/news.h"
 #include "tests/support/seed.h"
 #include "train/metrics.h"
-
-namespace {
-
-std::atomic<uint64_t> news{0};  // calls of operator new in this program
-
-}  // namespace
-
-void* operator new(size_t bytes) {
-  news.fetch_add(1, std::memory_order_relaxed);
-  if (void* block = std::malloc(bytes); block != nullptr) {
-    return block;
-  }
-  throw std::bad_alloc();
-}
-void operator delete(void* block) noexcept { std::free(block); }
-void operator delete(void* block, size_t /*bytes*/) noexcept { std::free(block); }
 
 namespace whittle {
 
@@ -170,12 +152,12 @@ TEST_SUITE("training") {
       }
       const uint64_t system_before = pool_stats().system_allocations;
       const uint64_t requests_before = pool_stats().requests;
-      const uint64_t news_before = news;
+      const uint64_t news_before = news();
       for (int step = 0; step < named.steps; ++step) {
         train_step(job, sgd);
       }
       const auto steps = static_cast<uint64_t>(named.steps);
-      const uint64_t news_per_step = (news - news_before) / steps;
+      const uint64_t news_per_step = (news() - news_before) / steps;
       MESSAGE(named.name << ": pool blocks per step " << (pool_stats().requests - requests_before) / steps
                          << ", operator new per step " << news_per_step);
       CHECK(pool_stats().system_allocations == system_before);
