@@ -138,6 +138,9 @@ void train(Options& options) {
   std::signal(SIGINT, SIG_DFL);
   std::signal(SIGTERM, SIG_DFL);
   if (result.interrupted) {
+    if (terminal && !options.quiet) {
+      std::cout << '\n' << std::flush;  // the bar stays, the sentence gets a line of its own
+    }
     throw Interrupted(stopped_by.load(std::memory_order_relaxed),
                       "[train] interrupted after " + std::to_string(result.steps) + " steps" +
                           (options.out.empty() ? "; nothing was saved, because there is no --out"
