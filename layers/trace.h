@@ -21,16 +21,16 @@ namespace whittle::inline WHITTLE_PRECISION {
 
 // One call of a leaf. Values are numbered: positions in Trace::values.
 struct TracedCall {
-  Module* module;
+  Module* module = nullptr;
   std::string path;
   std::vector<int> inputs;
-  int output;
+  int output = 0;
 };
 
 // A tensor that flows between leaves.
 struct TracedValue {
   Shape shape;
-  int producer;              // position in Trace::calls; kInput for the model's input
+  int producer = kInput;     // position in Trace::calls; kInput for the model's input
   std::vector<int> readers;  // calls that read it, once per use
 
   static constexpr int kInput = -1;
@@ -41,7 +41,7 @@ struct TracedValue {
 struct Trace {
   std::vector<TracedCall> calls;
   std::vector<TracedValue> values;  // values[0] is the model's input
-  int output;                       // the value that is the model's result
+  int output = 0;                   // the value that is the model's result
 
   // Static shapes of a call's inputs and of its result.
   std::vector<Shape> input_shapes(const TracedCall& call) const;
