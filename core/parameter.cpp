@@ -12,9 +12,11 @@ namespace {
 
 constexpr const char* kSpecsKey = "whittle.transforms";
 
+std::string prefix_of(const std::string& parameter) { return parameter + "/"; }
+
 // "conv1.weight/fake_quant.scale", or "conv1.weight/mask" for an unnamed state.
-std::string key_of(const std::string& parameter, const Transform& transform, std::string_view state) {
-  std::string key = parameter + "/" + std::string(transform.kind());
+std::string key_of(const std::string& prefix, const Transform& transform, std::string_view state) {
+  std::string key = prefix + std::string(transform.kind());
   return state.empty() ? key : key + "." + std::string(state);
 }
 
@@ -77,7 +79,7 @@ std::vector<NamedParameter> with_transform_parameters(std::span<const NamedParam
     all.push_back(named);
     for_each_transform(named.parameter->chain, [&](Transform& transform) {
       transform.visit_parameters([&](std::string_view name, Parameter& parameter) {
-        all.push_back({key_of(named.name, transform, name), &parameter});
+        all.push_back({key_of(prefix_of(named.name), transform, name), &parameter});
       });
     });
   }
@@ -95,64 +97,7 @@ std::shared_ptr<Transform> TransformKinds::make(std::string_view kind, const Jso
   return found->second(spec, shape);
 }
 
-void store_parameters(Checkpoint& checkpoint, std::span<const NamedParameter> parameters) {
-  Json specs = Json::object();
-  for (const NamedParameter& named : parameters) {
-    checkpoint.tensors[named.name] = StoredTensor::from(named.parameter->raw.value());
-    for_each_transform(named.parameter->chain, [&](Transform& transform) {
-      specs[named.name].push_back({{"kind", transform.kind()}, {"spec", transform.spec()}});
-      transform.visit_state([&](std::string_view name, Tensor& state) {
-        if (state.defined()) {
-          checkpoint.tensors[key_of(named.name, transform, name)] = StoredTensor::from(state);
-        }
-      });
-      transform.visit_parameters([&](std::string_view name, Parameter& parameter) {
-        checkpoint.tensors[key_of(named.name, transform, name)] = StoredTensor::from(parameter.raw.value());
-      });
-    });
-  }
-  checkpoint.metadata[kSpecsKey] = specs.dump();
-}
-
 namespace {
-
-// The chain that a list of specs describes, with its states and parameters
-// loaded. Nothing outside the new chain is touched.
-TransformChain rebuilt_chain(const Checkpoint& checkpoint, const std::string& name, const Shape& shape,
-                             const Json& specs, const TransformKinds& kinds) {
-  TransformChain chain;
-  require(specs.is_array(), "restore_parameters", "the transforms of '", name, "' are not a list");
-  for (const Json& entry : specs) {
-    require(entry.is_object() && entry.contains("kind") && entry["kind"].is_string() && entry.contains("spec"),
-            "restore_parameters", "a transform of '", name, "' lacks its kind or spec");
-    std::shared_ptr<Transform> transform;
-    try {
-      transform = kinds.make(entry["kind"].get<std::string>(), entry["spec"], shape);
-    } catch (const Json::exception& e) {
-      fail("restore_parameters", "the spec of '", name, "' does not fit its kind: ", e.what());
-    }
-    transform->visit_state([&](std::string_view state_name, Tensor& state) {
-      const std::string key = key_of(name, *transform, state_name);
-      if (!checkpoint.tensors.contains(key)) {
-        require(!state.defined(), "restore_parameters", "the checkpoint has no tensor '", key, "'");
-        return;
-      }
-      Tensor loaded = checkpoint.at(key).to_tensor();
-      require(!state.defined() || state.shape() == loaded.shape(), "restore_parameters", "'", key, "' has shape ",
-              loaded.shape(), ", expected ", state.shape());
-      state = std::move(loaded);
-    });
-    transform->visit_parameters([&](std::string_view parameter_name, Parameter& parameter) {
-      const std::string key = key_of(name, *transform, parameter_name);
-      const Tensor loaded = checkpoint.at(key).to_tensor();
-      require(parameter.shape() == loaded.shape(), "restore_parameters", "'", key, "' has shape ", loaded.shape(),
-              ", expected ", parameter.shape());
-      parameter.raw.assign(loaded);
-    });
-    chain.attach(std::move(transform));
-  }
-  return chain;
-}
 
 Json parsed_specs(const Checkpoint& checkpoint) {
   const auto text = checkpoint.metadata.find(kSpecsKey);
@@ -164,29 +109,119 @@ Json parsed_specs(const Checkpoint& checkpoint) {
   return specs;
 }
 
+bool has_kind(const Json& entry) { return entry.is_object() && entry.contains("kind") && entry["kind"].is_string(); }
+
+std::vector<NamedChain> chains_of(std::span<const NamedParameter> parameters) {
+  std::vector<NamedChain> chains;
+  for (const auto& [name, parameter] : parameters) {
+    chains.push_back({name, prefix_of(name), &parameter->chain, parameter->shape()});
+  }
+  return chains;
+}
+
+// The chain that a list of specs describes, with its states and parameters
+// loaded. Nothing outside the new chain is touched.
+TransformChain rebuilt_chain(const Checkpoint& checkpoint, const NamedChain& named, const Json& specs,
+                             const TransformKinds& kinds) {
+  TransformChain chain;
+  require(specs.is_array(), "restore_parameters", "the transforms of '", named.name, "' are not a list");
+  for (const Json& entry : specs) {
+    require(has_kind(entry) && entry.contains("spec"), "restore_parameters", "a transform of '", named.name,
+            "' lacks its kind or spec");
+    std::shared_ptr<Transform> transform;
+    try {
+      transform = kinds.make(entry["kind"].get<std::string>(), entry["spec"], named.shape);
+    } catch (const Json::exception& e) {
+      fail("restore_parameters", "the spec of '", named.name, "' does not fit its kind: ", e.what());
+    }
+    transform->visit_state([&](std::string_view state_name, Tensor& state) {
+      const std::string key = key_of(named.prefix, *transform, state_name);
+      if (!checkpoint.tensors.contains(key)) {
+        require(!state.defined(), "restore_parameters", "the checkpoint has no tensor '", key, "'");
+        return;
+      }
+      Tensor loaded = checkpoint.at(key).to_tensor();
+      require(!state.defined() || state.shape() == loaded.shape(), "restore_parameters", "'", key, "' has shape ",
+              loaded.shape(), ", expected ", state.shape());
+      state = std::move(loaded);
+    });
+    transform->visit_parameters([&](std::string_view parameter_name, Parameter& parameter) {
+      const std::string key = key_of(named.prefix, *transform, parameter_name);
+      const Tensor loaded = checkpoint.at(key).to_tensor();
+      require(parameter.shape() == loaded.shape(), "restore_parameters", "'", key, "' has shape ", loaded.shape(),
+              ", expected ", parameter.shape());
+      parameter.raw.assign(loaded);
+    });
+    chain.attach(std::move(transform));
+  }
+  return chain;
+}
+
 }  // namespace
+
+void store_chains(Checkpoint& checkpoint, std::span<const NamedChain> chains) {
+  Json specs = parsed_specs(checkpoint);
+  for (const NamedChain& named : chains) {
+    specs.erase(named.name);
+    for_each_transform(*named.chain, [&](Transform& transform) {
+      specs[named.name].push_back({{"kind", transform.kind()}, {"spec", transform.spec()}});
+      transform.visit_state([&](std::string_view name, Tensor& state) {
+        if (state.defined()) {
+          checkpoint.tensors[key_of(named.prefix, transform, name)] = StoredTensor::from(state);
+        }
+      });
+      transform.visit_parameters([&](std::string_view name, Parameter& parameter) {
+        checkpoint.tensors[key_of(named.prefix, transform, name)] = StoredTensor::from(parameter.raw.value());
+      });
+    });
+  }
+  checkpoint.metadata[kSpecsKey] = specs.dump();
+}
+
+std::vector<TransformChain> rebuilt_chains(const Checkpoint& checkpoint, std::span<const NamedChain> chains,
+                                           const TransformKinds& kinds) {
+  const Json specs = parsed_specs(checkpoint);
+  std::vector<TransformChain> rebuilt;
+  for (const NamedChain& named : chains) {
+    rebuilt.push_back(specs.contains(named.name) ? rebuilt_chain(checkpoint, named, specs[named.name], kinds)
+                                                 : TransformChain());
+  }
+  return rebuilt;
+}
+
+std::map<std::string, std::vector<std::string>> stored_transforms(const Checkpoint& checkpoint) {
+  std::map<std::string, std::vector<std::string>> kinds;
+  const Json specs = parsed_specs(checkpoint);
+  for (const auto& [name, chain] : specs.items()) {
+    kinds[name];
+    for (const Json& entry : chain) {  // anything malformed is refused when it is rebuilt
+      if (has_kind(entry)) {
+        kinds[name].push_back(entry["kind"].get<std::string>());
+      }
+    }
+  }
+  return kinds;
+}
+
+void store_parameters(Checkpoint& checkpoint, std::span<const NamedParameter> parameters) {
+  for (const auto& [name, parameter] : parameters) {
+    checkpoint.tensors[name] = StoredTensor::from(parameter->raw.value());
+  }
+  store_chains(checkpoint, chains_of(parameters));
+}
 
 void restore_parameters(const Checkpoint& checkpoint, std::span<const NamedParameter> parameters,
                         const TransformKinds& kinds) {
-  struct Restored {
-    Tensor raw;
-    TransformChain chain;
-  };
-  const Json specs = parsed_specs(checkpoint);
-  std::vector<Restored> restored;
-  for (const NamedParameter& named : parameters) {
-    const Shape& shape = named.parameter->shape();
-    Tensor raw = checkpoint.at(named.name).to_tensor();
-    require(raw.shape() == shape, "restore_parameters", "'", named.name, "' has shape ", raw.shape(),
-            " in the checkpoint and ", shape, " in the model");
-    TransformChain chain = specs.contains(named.name)
-                               ? rebuilt_chain(checkpoint, named.name, shape, specs[named.name], kinds)
-                               : TransformChain();
-    restored.push_back({std::move(raw), std::move(chain)});
+  std::vector<Tensor> values;
+  for (const auto& [name, parameter] : parameters) {
+    values.push_back(checkpoint.at(name).to_tensor());
+    require(values.back().shape() == parameter->shape(), "restore_parameters", "'", name, "' has shape ",
+            values.back().shape(), " in the checkpoint and ", parameter->shape(), " in the model");
   }
-  for (size_t i = 0; i < restored.size(); ++i) {
-    parameters[i].parameter->raw.assign(restored[i].raw);
-    parameters[i].parameter->chain = std::move(restored[i].chain);
+  std::vector<TransformChain> chains = rebuilt_chains(checkpoint, chains_of(parameters), kinds);
+  for (size_t i = 0; i < parameters.size(); ++i) {
+    parameters[i].parameter->raw.assign(values[i]);
+    parameters[i].parameter->chain = std::move(chains[i]);
   }
 }
 

@@ -122,6 +122,27 @@ class TransformKinds {
   std::map<std::string, Factory, std::less<>> factories_;
 };
 
+// A chain with its place in a checkpoint. A parameter's chain is called as the
+// parameter is, and its tensors begin with "conv1.weight/"; a chain that belongs to no
+// parameter has a name and a prefix of its owner's choice.
+struct NamedChain {
+  std::string name;    // the key of its specs
+  std::string prefix;  // of its tensors' names
+  TransformChain* chain;
+  Shape shape;  // of what it transforms, for TransformKinds
+};
+
+// Adds specs, states and transform parameters of the chains.
+void store_chains(Checkpoint& checkpoint, std::span<const NamedChain> chains);
+
+// The chains as the checkpoint has them, rebuilt from their specs; empty ones where it
+// has none. Nothing else changes, and the chains that stand there are not looked at.
+std::vector<TransformChain> rebuilt_chains(const Checkpoint& checkpoint, std::span<const NamedChain> chains,
+                                           const TransformKinds& kinds);
+
+// The kinds of the transforms that a checkpoint has specs of, by name of the chain.
+std::map<std::string, std::vector<std::string>> stored_transforms(const Checkpoint& checkpoint);
+
 // Adds raw values, chain specs and chain states to a checkpoint.
 void store_parameters(Checkpoint& checkpoint, std::span<const NamedParameter> parameters);
 

@@ -1,45 +1,26 @@
 #include "layers/model_checkpoint.h"
 
 #include <algorithm>
+#include <map>
 #include <set>
 #include <utility>
 
 #include "core/error.h"
-#include "core/json.h"
 
 namespace whittle::inline WHITTLE_PRECISION {
 
 namespace {
 
-constexpr const char* kSpecsKey = "whittle.transforms";  // as in core/parameter.cpp
-
-// core/ stores chains together with the parameter they belong to. An output chain
-// belongs to none, so for the crossing each gets a stand-in of one element, called
-// "conv1/output". Its tensors "conv1/output/fake_quant.scale" are spelt with a dot
-// in the file, and the stand-in itself never gets there.
-struct OutputChains {
-  explicit OutputChains(Module& model) {
-    for (const auto& [path, module] : model.modules()) {
-      Parameter stand_in(Tensor::zeros({1}));
-      stand_in.chain = module->output;
-      modules.push_back(module);
-      names.push_back(path + "/output");
-      stand_ins.push_back(std::move(stand_in));
-    }
+// "conv1/output" with tensors "conv1/output.fake_quant.scale". The shape of an output
+// depends on the input, so a transform there is rebuilt for a single element.
+std::vector<NamedChain> output_chains(Module& model) {
+  std::vector<NamedChain> chains;
+  for (const auto& [path, module] : model.modules()) {
+    const std::string name = path + "/output";
+    chains.push_back({name, name + ".", &module->output, Shape{1}});
   }
-
-  std::vector<NamedParameter> named() {
-    std::vector<NamedParameter> all;
-    for (size_t i = 0; i < names.size(); ++i) {
-      all.push_back({names[i], &stand_ins[i]});
-    }
-    return all;
-  }
-
-  std::vector<Module*> modules;
-  std::vector<std::string> names;
-  std::vector<Parameter> stand_ins;
-};
+  return chains;
+}
 
 // The names of `tensors` that begin with `prefix`.
 std::vector<std::string> names_below(const std::map<std::string, StoredTensor>& tensors, const std::string& prefix) {
@@ -50,26 +31,11 @@ std::vector<std::string> names_below(const std::map<std::string, StoredTensor>& 
   return names;
 }
 
-std::string respelt(std::string name, size_t at, char separator) {
-  name[at] = separator;
-  return name;
-}
-
 }  // namespace
 
 void store_model(Checkpoint& checkpoint, Module& model) {
-  OutputChains outputs(model);
-  std::vector<NamedParameter> all = model.parameters();
-  std::ranges::move(outputs.named(), std::back_inserter(all));
-  store_parameters(checkpoint, all);
-  for (const std::string& name : outputs.names) {
-    checkpoint.tensors.erase(name);
-    for (const std::string& stored : names_below(checkpoint.tensors, name + "/")) {
-      auto node = checkpoint.tensors.extract(stored);
-      node.key() = respelt(stored, name.size(), '.');
-      checkpoint.tensors.insert(std::move(node));
-    }
-  }
+  store_parameters(checkpoint, model.parameters());
+  store_chains(checkpoint, output_chains(model));
   for (const NamedState& named : model.states()) {
     checkpoint.tensors[named.name] = StoredTensor::from(*named.state);
   }
@@ -79,26 +45,6 @@ void store_model(Checkpoint& checkpoint, Module& model) {
 }
 
 namespace {
-
-// The chain specs by owner: "conv1.weight" or "conv1/output" -> the kinds of its transforms.
-std::map<std::string, std::vector<std::string>> stored_kinds(const Checkpoint& checkpoint) {
-  std::map<std::string, std::vector<std::string>> kinds;
-  const auto text = checkpoint.metadata.find(kSpecsKey);
-  if (text == checkpoint.metadata.end()) {
-    return kinds;
-  }
-  const Json specs = Json::parse(text->second, nullptr, /*allow_exceptions=*/false);
-  require(specs.is_object(), "restore_model", "the metadata '", kSpecsKey, "' is not a JSON object");
-  for (const auto& [owner, chain] : specs.items()) {
-    kinds[owner];
-    for (const Json& entry : chain) {  // anything malformed is core's to refuse
-      if (entry.is_object() && entry.contains("kind") && entry["kind"].is_string()) {
-        kinds[owner].push_back(entry["kind"].get<std::string>());
-      }
-    }
-  }
-  return kinds;
-}
 
 // "a, b, c and 4 more"
 std::string listing(const std::vector<std::string>& names) {
@@ -111,13 +57,16 @@ std::string listing(const std::vector<std::string>& names) {
 }
 
 // The model's tensors against the checkpoint's, by name alone.
-void check_names(const Checkpoint& checkpoint, Module& model, const OutputChains& outputs,
+void check_names(const Checkpoint& checkpoint, Module& model, const std::vector<NamedChain>& outputs,
                  const RestoreOptions& options) {
-  std::set<std::string> wanted;                                              // must be there
-  std::set<std::string> owners(outputs.names.begin(), outputs.names.end());  // of chains
+  std::set<std::string> wanted;                  // must be there
+  std::map<std::string, std::string> prefix_of;  // of the tensors of each chain
   for (const NamedParameter& named : model.parameters()) {
     wanted.insert(named.name);
-    owners.insert(named.name);
+    prefix_of[named.name] = named.name + "/";
+  }
+  for (const NamedChain& named : outputs) {
+    prefix_of[named.name] = named.prefix;
   }
   for (const NamedState& named : model.states()) {
     wanted.insert(named.name);
@@ -131,12 +80,11 @@ void check_names(const Checkpoint& checkpoint, Module& model, const OutputChains
   require(missing.empty(), "restore_model", "the checkpoint lacks what the model has: ", listing(missing));
 
   std::set<std::string> chain_tensors;
-  for (const auto& [owner, kinds] : stored_kinds(checkpoint)) {
-    require(owners.contains(owner), "restore_model", "the checkpoint has transforms for '", owner,
+  for (const auto& [owner, kinds] : stored_transforms(checkpoint)) {
+    require(prefix_of.contains(owner), "restore_model", "the checkpoint has transforms for '", owner,
             "', which the model has not");
-    const char separator = wanted.contains(owner) ? '/' : '.';
     for (const std::string& kind : kinds) {
-      const std::string name = owner + separator + kind;
+      const std::string name = prefix_of.at(owner) + kind;
       if (checkpoint.tensors.contains(name)) {
         chain_tensors.insert(name);
       }
@@ -154,24 +102,11 @@ void check_names(const Checkpoint& checkpoint, Module& model, const OutputChains
   require(unknown.empty(), "restore_model", "the checkpoint has what the model has no place for: ", listing(unknown));
 }
 
-// Rebuilds the output chains into their stand-ins. The modules do not change.
-void restore_outputs(const Checkpoint& checkpoint, OutputChains& outputs, const TransformKinds& kinds) {
-  Checkpoint chains;
-  chains.metadata = checkpoint.metadata;
-  for (const std::string& name : outputs.names) {
-    chains.tensors[name] = StoredTensor::from(Tensor::zeros({1}));
-    for (const std::string& stored : names_below(checkpoint.tensors, name + ".")) {
-      chains.tensors[respelt(stored, name.size(), '/')] = checkpoint.tensors.at(stored);
-    }
-  }
-  restore_parameters(chains, outputs.named(), kinds);
-}
-
 }  // namespace
 
 void restore_model(const Checkpoint& checkpoint, Module& model, const TransformKinds& kinds,
                    const RestoreOptions& options) {
-  OutputChains outputs(model);
+  const std::vector<NamedChain> outputs = output_chains(model);
   check_names(checkpoint, model, outputs, options);
 
   std::vector<std::pair<Tensor*, Tensor>> states;
@@ -188,7 +123,7 @@ void restore_model(const Checkpoint& checkpoint, Module& model, const TransformK
             " numbers in the checkpoint and ", values.size(), " in the model");
     integers.emplace_back(values, std::move(loaded));
   }
-  restore_outputs(checkpoint, outputs, kinds);
+  std::vector<TransformChain> output_transforms = rebuilt_chains(checkpoint, outputs, kinds);
   restore_parameters(checkpoint, model.parameters(), kinds);  // the first change, and all or nothing
 
   for (auto& [state, loaded] : states) {
@@ -197,12 +132,13 @@ void restore_model(const Checkpoint& checkpoint, Module& model, const TransformK
   for (const auto& [values, loaded] : integers) {
     std::ranges::copy(loaded, values.begin());
   }
-  for (size_t i = 0; i < outputs.modules.size(); ++i) {
-    Module& module = *outputs.modules[i];
-    module.output = std::move(outputs.stand_ins[i].chain);
-    module.output.train(module.training());  // new transforms, the model's mode
-    for (const NamedParameter& named : module.own_parameters()) {
-      named.parameter->chain.train(module.training());
+  for (size_t i = 0; i < outputs.size(); ++i) {
+    *outputs[i].chain = std::move(output_transforms[i]);
+  }
+  for (const auto& [path, module] : model.modules()) {  // new transforms, the model's mode
+    module->output.train(module->training());
+    for (const NamedParameter& named : module->own_parameters()) {
+      named.parameter->chain.train(module->training());
     }
   }
 }

@@ -184,8 +184,8 @@ TEST_SUITE("checkpointing") {
          [](Checkpoint& c) { c.tensors["drop.position"] = StoredTensor::from({1}, std::vector<int64_t>{1}); }},
         {"holds no integers",
          [](Checkpoint& c) { c.tensors["drop.position"] = StoredTensor::from(Tensor::zeros({3})); }},
-        {"conv1/output/scaler.step", [](Checkpoint& c) { c.tensors.erase("conv1/output.scaler.step"); }},
-        {"'conv1/output/scaler.calls' has shape [2], expected [1]",
+        {"conv1/output.scaler.step", [](Checkpoint& c) { c.tensors.erase("conv1/output.scaler.step"); }},
+        {"'conv1/output.scaler.calls' has shape [2], expected [1]",
          [](Checkpoint& c) { c.tensors["conv1/output.scaler.calls"] = StoredTensor::from(Tensor::zeros({2})); }},
         {"conv1.weight/scaler.step", [](Checkpoint& c) { c.tensors.erase("conv1.weight/scaler.step"); }},
     };
