@@ -2,21 +2,41 @@
 
 #include <utility>
 
+#include "core/error.h"
+
 namespace whittle::inline WHITTLE_PRECISION {
 
 namespace {
 
 thread_local bool draw_initial_values = true;
+thread_local WeightLimit* weight_limit = nullptr;
 
 }  // namespace
 
 NoInitialValues::NoInitialValues() : previous_(std::exchange(draw_initial_values, false)) {}
 NoInitialValues::~NoInitialValues() { draw_initial_values = previous_; }
 
+WeightLimit::WeightLimit(int64_t most, const char* what)
+    : most_(most), what_(what), previous_(std::exchange(weight_limit, this)) {}
+WeightLimit::~WeightLimit() { weight_limit = previous_; }
+
+WeightLimit* WeightLimit::active() { return weight_limit; }
+
+void WeightLimit::spend(int64_t weights) {
+  require(weights <= most_ - spent_, "layers", "the model would have more than ", most_, " weights, ", what_);
+  spent_ += weights;
+  if (previous_ != nullptr) {
+    previous_->spend(weights);
+  }
+}
+
 WeightedLayer::WeightedLayer(const Shape& weight_shape, bool with_bias, bool with_norm, const NormOptions& norm_options,
                              Act act)
     : act_(act) {
   const int64_t out = weight_shape[0];
+  if (WeightLimit* limit = WeightLimit::active(); limit != nullptr) {
+    limit->spend(weight_shape.elements());
+  }
   weight = Parameter(Tensor::zeros(weight_shape));
   add_parameter("weight", weight);
   if (with_bias) {

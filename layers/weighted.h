@@ -27,6 +27,27 @@ class NoInitialValues {
   bool previous_;
 };
 
+// While it lives, layers made on this thread may have so many weights together; the
+// one that would exceed it throws, before it takes memory. For building what a file or
+// a command line describes.
+class WeightLimit {
+ public:
+  // `what` ends the sentence "... more than 1,000 weights, ".
+  WeightLimit(int64_t most, const char* what);
+  ~WeightLimit();
+  WeightLimit(const WeightLimit&) = delete;
+  WeightLimit& operator=(const WeightLimit&) = delete;
+
+  void spend(int64_t weights);
+  static WeightLimit* active();  // of this thread; null: there is none
+
+ private:
+  int64_t most_;
+  int64_t spent_ = 0;
+  const char* what_;
+  WeightLimit* previous_;
+};
+
 class WeightedLayer : public Module {
  public:
   Parameter weight;  // [out, ...]

@@ -83,6 +83,8 @@ Description describe(std::string_view name, const Options& options) {
 }
 
 Model build(const Description& description) {
+  // 8 GB of float32, fifteen times VGG-16. Every option of a model may be harmless and their product not.
+  WeightLimit limit(int64_t{1} << 31, "which is the most the zoo builds");
   const NoInitialValues zeros;
   const Description complete = describe(description.name, description.options);
   return entry(complete.name).build(complete.options);
@@ -197,6 +199,11 @@ Description description_of(const Checkpoint& checkpoint) {
 }
 
 Model load(const Checkpoint& checkpoint, const TransformKinds& kinds) {
+  int64_t stored = 0;
+  for (const auto& [name, tensor] : checkpoint.tensors) {
+    stored += tensor.shape.elements();
+  }
+  WeightLimit limit(stored, "which is all the numbers that its checkpoint holds");
   Model model = build(description_of(checkpoint));
   restore_model(checkpoint, *model, kinds);
   return model;

@@ -123,7 +123,7 @@ TEST_SUITE("inspect") {
       return (folder / "changed").string();
     };
     refused({with("whittle.model", "[]")}, (folder / "changed").string());
-    refused({with("whittle.model", R"({"name":"lenet5"})")}, "lacks what the model has");
+    refused({with("whittle.model", R"({"name":"lenet5"})")}, "which is all the numbers that its checkpoint holds");
     refused({with("whittle.metrics", "{}")}, "metrics of the checkpoint are damaged");
     refused({with("whittle.data", "7")}, "description of its data is damaged");
   }

@@ -234,6 +234,20 @@ TEST_SUITE("zoo") {
     CHECK(zoo::from_text(R"({"name":"resnet8"})") == zoo::describe("resnet8"));
   }
 
+  TEST_CASE("a description cannot ask for more memory than its checkpoint has numbers, or than anyone wants") {
+    const zoo::Options wide{.input = Shape{1}, .hidden = Widths{1 << 16, 1 << 16, 1 << 16}};
+    CHECK(message_of([&] { zoo::build(zoo::describe("mlp", wide)); }) ==
+          "[layers] the model would have more than 2147483648 weights, which is the most the zoo builds");
+    Checkpoint checkpoint;
+    const zoo::Options small{.classes = 2, .input = Shape{3}, .hidden = Widths{4}};
+    zoo::store(checkpoint, zoo::describe("mlp", small), *zoo::make("mlp", small));
+    CHECK_NOTHROW(zoo::load(checkpoint, {}));
+    // 26 numbers in the file; the first layer of this one alone has 3 x 60000.
+    checkpoint.metadata["whittle.model"] = R"({"name":"mlp","options":{"classes":2,"hidden":[60000],"input":[3]}})";
+    CHECK(message_of([&] { return zoo::load(checkpoint, {}); }) ==
+          "[layers] the model would have more than 26 weights, which is all the numbers that its checkpoint holds");
+  }
+
   TEST_CASE("wrong names and options are refused with what there is") {
     const std::string unknown = message_of([] { zoo::make("resnet19"); });
     CHECK(unknown.starts_with("[zoo] there is no model 'resnet19'; there are mlp, edge-simple, "));
