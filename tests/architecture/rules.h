@@ -84,9 +84,10 @@ inline const std::set<std::string> kMayThread = {
     "datasets/loader.cpp",  // reads the next batch while this one is used
 };
 
-// core/ must read in an evening: 6000 lines, comments and all, are four hours at
-// twenty-five lines a minute. The limit is there so that it never grows without a
+// core/ must read in a long evening: 7000 lines, comments and all, are under five hours at
+// twenty-five lines a minute. (It was 6000 until products, convolutions and threads were our
+// own instead of a library's; what drives the kernels is some 1300 lines.) The limit is there so that it never grows without a
 // decision: who needs more room first looks for what can leave core/.
-inline constexpr int kCoreLineBudget = 6000;
+inline constexpr int kCoreLineBudget = 7000;
 
 }  // namespace whittle::architecture
