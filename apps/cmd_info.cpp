@@ -10,6 +10,7 @@
 #include "core/blas.h"
 #include "core/json.h"
 #include "core/parallel.h"
+#include "core/train_kernels.h"
 
 namespace whittle::apps {
 
@@ -48,6 +49,7 @@ void print_info(bool json) {
                             {"cpu", cpu_model()},
                             {"threads", num_threads()},
                             {"parallel", parallel_backend()},
+                            {"kernels", train_kernels().name},
                             {"blas", blas}})
               << '\n';
     return;
@@ -56,6 +58,7 @@ void print_info(bool json) {
             << "compiler  " << compiler() << '\n'
             << "cpu       " << printable(cpu_model()) << '\n'
             << "threads   " << num_threads() << " (" << parallel_backend() << ")\n"
+            << "kernels   " << train_kernels().name << '\n'
             << "blas      " << blas << '\n';
 }
 

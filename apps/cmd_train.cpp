@@ -20,6 +20,7 @@
 #include "apps/text.h"
 #include "core/error.h"
 #include "core/json.h"
+#include "core/ops.h"
 #include "core/parallel.h"
 #include "layers/summary.h"
 #include "layers/zoo/zoo.h"
@@ -38,6 +39,7 @@ struct Options {
   std::string log;
   uint64_t seed = 0;
   int threads = 0;
+  std::string convolution = "auto";
   bool quiet = false;
   bool json = false;
   std::optional<double> momentum;
@@ -106,6 +108,7 @@ void train(Options& options) {
   fit_options.out = options.out;
   fit_options.log = options.log;
   check(options, about);
+  set_convolution(convolution_named(options.convolution));
   set_num_threads(options.threads);
   const auto start = std::chrono::steady_clock::now();
   const data::Splits splits = data::load(options.data.name, options.data.load_options());
@@ -221,6 +224,9 @@ void add_train(CLI::App& program) {
   verb->add_flag("--resume", options->fit.resume, "Go on from the state saved beside --out");
   verb->add_option("--log", options->log, "CSV file, a line per epoch");
   verb->add_option("--workers", options->fit.workers, "Threads that prepare batches")->capture_default_str();
+  verb->add_option("--convolution", options->convolution,
+                   "How 3x3 convolutions are computed: auto, direct, winograd2 or winograd4")
+      ->capture_default_str();
   verb->add_option("--threads", options->threads, "Threads that compute; 0: all there are")->capture_default_str();
   verb->add_flag("--quiet", options->quiet, "No progress");
   verb->add_flag("--json", options->json, "The last line is a JSON object with the results");

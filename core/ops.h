@@ -11,6 +11,7 @@
 #include <cstdint>
 #include <initializer_list>
 #include <span>
+#include <string_view>
 #include <vector>
 
 #include "core/variable.h"
@@ -112,7 +113,8 @@ Variable conv2d(const Variable& x, const Variable& filter, const Variable& bias 
 // How 3x3 convolutions of stride 1 are computed, by the whole process. Winograd's forms need 2.25 and 4 times fewer
 // multiplications and round a little more (core/winograd.h); kAuto takes whichever does least work for the shapes.
 enum class Convolution : uint8_t { kAuto, kDirect, kWinograd2, kWinograd4 };
-void set_convolution(Convolution algorithm);  // not during a computation
+void set_convolution(Convolution algorithm);           // not during a computation
+Convolution convolution_named(std::string_view name);  // "auto", "direct", "winograd2", "winograd4"; else throws
 
 // ---- Pooling (ops_pool.cpp) ---------------------------------------------------
 

@@ -3,7 +3,9 @@
 #include <algorithm>
 #include <array>
 #include <atomic>
+#include <utility>
 
+#include "core/error.h"
 #include "core/loops.h"
 
 namespace whittle::inline WHITTLE_PRECISION {
@@ -129,6 +131,19 @@ void multiply_gradients(const Correlation& c, const real* z, const real* v, int6
 }  // namespace
 
 void set_convolution(Convolution algorithm) { chosen().store(algorithm, std::memory_order_relaxed); }
+
+Convolution convolution_named(std::string_view name) {
+  constexpr std::pair<std::string_view, Convolution> kNames[] = {{"auto", Convolution::kAuto},
+                                                                 {"direct", Convolution::kDirect},
+                                                                 {"winograd2", Convolution::kWinograd2},
+                                                                 {"winograd4", Convolution::kWinograd4}};
+  for (const auto& [known, algorithm] : kNames) {
+    if (name == known) {
+      return algorithm;
+    }
+  }
+  fail("convolution", "there is no form called '", name, "'; there are auto, direct, winograd2 and winograd4");
+}
 
 const Kernels* winograd_for(const Correlation& c) {
   if (c.groups != 1 || c.h.taps != 3 || c.w.taps != 3 || c.h.stride != 1 || c.w.stride != 1 || c.h.dilation != 1 ||

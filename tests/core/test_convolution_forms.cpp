@@ -225,6 +225,12 @@ TEST_SUITE("convolution forms") {
     }
   }
 
+  TEST_CASE("a form is found by its name") {
+    CHECK(convolution_named("auto") == Convolution::kAuto);
+    CHECK(convolution_named("winograd4") == Convolution::kWinograd4);
+    CHECK_THROWS_WITH_AS(convolution_named("fft"), doctest::Contains("there is no form called 'fft'"), Error);
+  }
+
   TEST_CASE("an unknown kernel table is refused and the old one stays") {
     const std::string before = train_kernels().name;
     CHECK_THROWS_WITH_AS(set_train_kernels("mmx"), doctest::Contains("there is no kernel table called 'mmx'"), Error);
