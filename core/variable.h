@@ -93,7 +93,7 @@ struct Node {
   ~Node();  // iterative: a chain of a million nodes is released without recursion
 
   bool is_leaf() const { return op == kLeaf; }
-  static constexpr const char* kLeaf = "leaf";
+  static constexpr char kLeaf[] = "leaf";  // an array has one address; equal literals need not
 };
 
 class Variable {
