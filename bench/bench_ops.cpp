@@ -78,9 +78,7 @@ void add_ops() {
   for (const Shape& shape : {Shape{64, 28, 28, 32}, Shape{32, 32, 32, 64}}) {
     measure("relu", shape, 2, 3, [] { return [](const Variable& x) { return relu(x); }; });
     measure("add_relu", shape, 3, 3, [shape]() -> Op {
-      return [other = some_leaf(shape)](const Variable& x) {
-        return add(x, other, Act::kRelu);
-      };
+      return [other = some_leaf(shape)](const Variable& x) { return add(x, other, Act::kRelu); };
     });
     measure("max_pool", shape, 1.3125, 1.3125, [] { return [](const Variable& x) { return max_pool(x); }; });
     measure("avg_pool", shape, 1.25, 1.25, [] { return [](const Variable& x) { return avg_pool(x); }; });
