@@ -4,7 +4,8 @@
 // these functions or are checked against them, so simulation and deployment
 // cannot drift apart. Freestanding: no library, no float environment, no state.
 // Compile with -ffp-contract=off; a fused multiply-add would break ties
-// differently.
+// differently. Always inlined, so that a file compiled for some instruction set
+// leaves no copy of them that the linker could give to everyone.
 //
 // requantize() is defined in binary32. requantize_integer() is its twin for
 // machines without an FPU and gives the same result for every accumulator
@@ -26,11 +27,13 @@ struct Grid {
 namespace arithmetic {
 
 // x limited to [low, high]; NaN becomes low.
-constexpr float clamp(float x, float low, float high) { return !(x > low) ? low : x < high ? x : high; }
+[[gnu::always_inline]] constexpr float clamp(float x, float low, float high) {
+  return !(x > low) ? low : x < high ? x : high;
+}
 
 // The integer nearest to x, ties to even, for |x| <= 2^22: adding 1.5 * 2^23
 // leaves no bits for a fraction, and the addition itself rounds that way.
-constexpr int32_t round_half_even(float x) {
+[[gnu::always_inline]] constexpr int32_t round_half_even(float x) {
   constexpr float kMagic = 12582912.0f;
   return static_cast<int32_t>((x + kMagic) - kMagic);
 }
@@ -38,22 +41,23 @@ constexpr int32_t round_half_even(float x) {
 // clamp(rne(x / scale) + zero_point, qmin, qmax). A true division; the
 // zero-point is added after rounding. Clamping first is the same, because the
 // limits are integers, and keeps the rounding in its range. NaN gives qmin.
-constexpr int32_t quantize(float x, const Grid& grid) {
+[[gnu::always_inline]] constexpr int32_t quantize(float x, const Grid& grid) {
   const float low = static_cast<float>(grid.qmin - grid.zero_point);
   const float high = static_cast<float>(grid.qmax - grid.zero_point);
   return round_half_even(clamp(x / grid.scale, low, high)) + grid.zero_point;
 }
 
-constexpr float dequantize(int32_t code, const Grid& grid) {
+[[gnu::always_inline]] constexpr float dequantize(int32_t code, const Grid& grid) {
   return grid.scale * static_cast<float>(code - grid.zero_point);
 }
 
 // The multiplier of a product of two grids on its way to a third, in this order
 // of rounding: fl(fl(sx sw) / sy).
-constexpr float multiplier(float sx, float sw, float sy) { return (sx * sw) / sy; }
+[[gnu::always_inline]] constexpr float multiplier(float sx, float sw, float sy) { return (sx * sw) / sy; }
 
 // rne(clamp(fl(acc) m, qmin - zero_point, qmax - zero_point)) + zero_point.
-constexpr int32_t requantize(int64_t acc, float m, int32_t zero_point, int32_t qmin, int32_t qmax) {
+[[gnu::always_inline]] constexpr int32_t requantize(int64_t acc, float m, int32_t zero_point, int32_t qmin,
+                                                    int32_t qmax) {
   const float scaled = static_cast<float>(acc) * m;
   return round_half_even(clamp(scaled, static_cast<float>(qmin - zero_point), static_cast<float>(qmax - zero_point))) +
          zero_point;

@@ -13,6 +13,7 @@
 #pragma once
 
 #include "kernels/train/depthwise.h"
+#include "kernels/train/fake_quant.h"
 #include "kernels/train/loops.h"
 #include "kernels/train/norm.h"
 #include "kernels/train/pool.h"
@@ -32,6 +33,7 @@ struct TrainTable {
   LoopKernels<T> loops;
   NormKernels<T> norm;
   PoolKernels<T> pool;
+  FakeQuantKernels<T> fake_quant;
 };
 
 // All tables of this build, best first; `reference` is the last.

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "kernels/train/depthwise_impl.h"
+#include "kernels/train/fake_quant_impl.h"
 #include "kernels/train/loops_impl.h"
 #include "kernels/train/norm_impl.h"
 #include "kernels/train/pool_impl.h"
@@ -21,7 +22,8 @@ constexpr TrainTable<typename V::Scalar> make_train_table(const char* name, bool
           Depthwise<V>::table(),
           Loops<V>::table(),
           Norms<V>::table(),
-          Pools<V>::table()};
+          Pools<V>::table(),
+          FakeQuants<V>::table()};
 }
 
 }  // namespace whittle::kernels
