@@ -62,7 +62,7 @@ TEST_SUITE("shape") {
 
 TEST_SUITE("pool") {
   TEST_CASE("blocks are aligned, large enough, and come back") {
-    for (const size_t bytes : {1, 63, 64, 65, 129, 257, 1000, 4096, 5000, 65537, 1'000'003}) {
+    for (const size_t bytes : {1U, 63U, 64U, 65U, 129U, 257U, 1000U, 4096U, 5000U, 65537U, 1'000'003U}) {
       void* block = pool_allocate(bytes);
       CHECK(reinterpret_cast<uintptr_t>(block) % 64 == 0);
       std::memset(block, 0xab, bytes);
@@ -342,8 +342,8 @@ TEST_SUITE("blas") {
   TEST_CASE("products do not depend on the thread count") {
     for (const BlasBackend& backend : blas_backends()) {
       set_blas_backend(backend.name);
-      for (const auto& [m, n, k] :
-           {std::array<int64_t, 3>{700, 300, 50}, {64, 64, 5000}, {513, 10, 784}, {10, 784, 512}}) {
+      for (const auto& size : {std::array<int64_t, 3>{700, 300, 50}, {64, 64, 5000}, {513, 10, 784}, {10, 784, 512}}) {
+        const int64_t m = size[0], n = size[1], k = size[2];
         const Tensor a = Tensor::uniform({m, k}, {.seed = 1}, -1, 1);
         const Tensor b = Tensor::uniform({k, n}, {.seed = 2}, -1, 1);
         CHECK(same_for_any_thread_count([&] {

@@ -102,7 +102,7 @@ TEST_SUITE("cifar") {
       CHECK(splits.train.size() == 4500);
       CHECK(splits.validation.size() == 500);
       CHECK(splits.test.class_counts() == std::vector<int64_t>(10, 1000));
-      CHECK(splits.test.preprocessing().classes[splits.test.label(0)] == "cat");
+      CHECK(splits.test.preprocessing().classes.at(static_cast<size_t>(splits.test.label(0))) == "cat");
     }
   }
 }

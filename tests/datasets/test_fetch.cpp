@@ -48,7 +48,7 @@ TEST_SUITE("sha256") {
           "248d6a61d20638b8e5c026930c3e6039a33ce45964ff2167f6ecedd419db06c1");
     const std::string million(1'000'000, 'a');
     CHECK(sum_of(million) == "cdc76e5c9914fb9281a1c7e284d73e67f1809a48a497200e046d39ccc7112cd0");
-    for (const size_t step : {1, 55, 56, 63, 64, 65, 1000}) {
+    for (const size_t step : {1U, 55U, 56U, 63U, 64U, 65U, 1000U}) {
       Sha256 sum;
       for (size_t at = 0; at < 10'000; at += step) {
         sum.update(std::as_bytes(std::span(million)).subspan(at, std::min(step, 10'000 - at)));

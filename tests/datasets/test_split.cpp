@@ -199,9 +199,10 @@ TEST_SUITE("split") {
   TEST_CASE("the Edge split equals the published split files") {
     if (const auto dir = real_data()) {
       const std::pair<const char*, int64_t> whole[] = {{"telescope", 19020}, {"churn", 10000}, {"mv", 40768}};
-      for (const auto& [name, n] : whole) {
+      for (const auto& [set, n] : whole) {
+        const std::string name = set;
         CAPTURE(name);
-        const auto path = *dir / "tabular" / ("split_seed0_" + std::string(name) + ".txt");
+        const auto path = *dir / "tabular" / ("split_seed0_" + name + ".txt");
         const data::SplitIndices published = data::read_split(path, n);
         const data::SplitIndices ours = data::edge_split(n);
         CHECK(published.train == ours.train);

@@ -60,7 +60,8 @@ TEST_SUITE("layers") {
         {Function::kSoftmax, "softmax", softmax(x)},
         {Function::kLogSoftmax, "log_softmax", log_softmax(x)},
     };
-    for (const auto& [function, name, expected] : cases) {
+    for (const auto& [function, title, expected] : cases) {
+      const std::string name = title;
       CAPTURE(name);
       Activation leaf({.function = function, .slope = 0.2});
       CHECK(leaf.details() == name);

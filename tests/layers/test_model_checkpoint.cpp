@@ -189,7 +189,8 @@ TEST_SUITE("checkpointing") {
          [](Checkpoint& c) { c.tensors["conv1/output.scaler.calls"] = StoredTensor::from(Tensor::zeros({2})); }},
         {"conv1.weight/scaler.step", [](Checkpoint& c) { c.tensors.erase("conv1.weight/scaler.step"); }},
     };
-    for (const auto& [expected, damage] : cases) {
+    for (const auto& [sentence, damage] : cases) {
+      const std::string expected = sentence;
       CAPTURE(expected);
       Checkpoint bad = good;
       damage(bad);

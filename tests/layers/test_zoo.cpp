@@ -87,7 +87,9 @@ TEST_SUITE("zoo") {
         {"mobilenet-v2", {}, 3504872},
         {"ds-cnn", {}, 23756},
     };
-    for (const auto& [name, options, trainable] : table) {
+    for (const auto& [model, options, count] : table) {
+      const std::string name = model;
+      const int64_t trainable = count;
       CAPTURE(name);
       CAPTURE(trainable);
       CHECK(trainable_count(*build(name, options)) == trainable);
@@ -116,7 +118,8 @@ TEST_SUITE("zoo") {
         {"mobilenet-v1", {.classes = 2, .input = Shape{96, 96, 3}, .width = 0.25}, 7'489'664},
         {"ds-cnn", {}, 2'656'768},
     };
-    for (const auto& [name, options, macs] : table) {
+    for (const auto& [model, options, macs] : table) {
+      const std::string name = model;
       CAPTURE(name);
       const zoo::Description description = zoo::describe(name, options);
       CHECK(summarize(*zoo::build(description), batch_of(1, *description.options.input)).macs == macs);
@@ -164,7 +167,8 @@ TEST_SUITE("zoo") {
         {"ds-cnn-l", {.norm_bias = false}},
     };
     CAPTURE(test_seed());
-    for (const auto& [name, options] : nets) {
+    for (const auto& [net, options] : nets) {
+      const std::string name = net;
       CAPTURE(name);
       const zoo::Description description = zoo::describe(name, options);
       const auto model = zoo::build(description);
@@ -174,7 +178,8 @@ TEST_SUITE("zoo") {
       const Variable y = (*model)(x);
       CHECK(y.shape() == Shape{kSamples, *description.options.classes});
       backward(cross_entropy(y, std::vector<int32_t>{0, 1}));
-      for (const auto& [path, parameter] : model->parameters()) {
+      for (const auto& [name_of, parameter] : model->parameters()) {
+        const std::string path = name_of;
         CAPTURE(path);
         REQUIRE(parameter->raw.grad().defined());
         CHECK(parameter->raw.grad().all_finite());
