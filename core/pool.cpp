@@ -7,6 +7,10 @@
 #include <cstdlib>
 #include <mutex>
 
+#if defined(__linux__)
+#include <sys/mman.h>
+#endif
+
 #if defined(__SANITIZE_ADDRESS__)
 #define WHITTLE_ASAN 1
 #elif defined(__has_feature)
@@ -94,11 +98,24 @@ class Pool {
   }
 
  private:
+  // Large blocks ask for large pages, where the system gives them on demand: an activation of some megabytes is
+  // otherwise a thousand entries of the address cache, which in a virtual machine are dear.
+  static void* aligned(size_t bytes) {
+    constexpr size_t kLargePage = size_t{2} << 20;
+    void* block = std::aligned_alloc(bytes >= kLargePage ? kLargePage : kUnit, bytes);
+#if defined(__linux__)
+    if (block != nullptr && bytes >= kLargePage) {
+      madvise(block, bytes / kLargePage * kLargePage, MADV_HUGEPAGE);  // a wish; no matter if it is refused
+    }
+#endif
+    return block;
+  }
+
   void* from_system(size_t size_class) {
-    void* block = std::aligned_alloc(kUnit, bytes_of(size_class));
+    void* block = aligned(bytes_of(size_class));
     if (block == nullptr) {  // other size classes may hold what we need
       trim_locked();
-      block = std::aligned_alloc(kUnit, bytes_of(size_class));
+      block = aligned(bytes_of(size_class));
       if (block == nullptr) {
         throw std::bad_alloc();
       }
