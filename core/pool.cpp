@@ -101,14 +101,18 @@ class Pool {
   // Large blocks ask for large pages, where the system gives them on demand: an activation of some megabytes is
   // otherwise a thousand entries of the address cache, which in a virtual machine are dear.
   static void* aligned(size_t bytes) {
-    constexpr size_t kLargePage = size_t{2} << 20;
-    void* block = std::aligned_alloc(bytes >= kLargePage ? kLargePage : kUnit, bytes);
 #if defined(__linux__)
-    if (block != nullptr && bytes >= kLargePage) {
+    constexpr size_t kLargePage = size_t{2} << 20;
+    if (bytes >= kLargePage) {
+      void* block = nullptr;
+      if (posix_memalign(&block, kLargePage, bytes) != 0) {
+        return nullptr;
+      }
       madvise(block, bytes / kLargePage * kLargePage, MADV_HUGEPAGE);  // a wish; no matter if it is refused
+      return block;
     }
 #endif
-    return block;
+    return std::aligned_alloc(kUnit, bytes);
   }
 
   void* from_system(size_t size_class) {
