@@ -68,7 +68,7 @@ function(whittle_library folder)
     FILE_SET HEADERS DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}/whittle)
 
   if(WHITTLE_TESTS AND arg_REAL)
-    add_library(${twin} STATIC ${arg_REAL})
+    add_library(${twin} STATIC EXCLUDE_FROM_ALL ${arg_REAL})  # built for the tests that link it
     target_compile_definitions(${twin} PRIVATE WHITTLE_DOUBLE)  # a test chooses its precision per source file
     whittle_compile_options(${twin})
     foreach(link IN LISTS links)
@@ -77,6 +77,5 @@ function(whittle_library folder)
       endif()
     endforeach()
     target_link_libraries(${twin} PUBLIC ${library} PRIVATE ${arg_WRAPS})
-    set_property(GLOBAL APPEND PROPERTY whittle_twinned ${library})  # for tests/architecture
   endif()
 endfunction()
