@@ -2,6 +2,11 @@
 
 #include <algorithm>
 
+#include "core/error.h"
+#include "layers/fold.h"
+#include "quant/fake_quant.h"
+#include "quant/half.h"
+
 namespace whittle::apps {
 
 namespace {
@@ -38,10 +43,39 @@ void add_model_arguments(CLI::App& verb, ModelArguments& arguments) {
 }
 
 const TransformKinds& known_transforms() {
-  static const TransformKinds kinds;
+  static const TransformKinds kinds = [] {
+    TransformKinds known;
+    add_fold_kind(known);
+    quant::add_fake_quant_kind(known);
+    quant::add_half_kind(known);
+    return known;
+  }();
   return kinds;
 }
 
 std::shared_ptr<Module> load_model(const Checkpoint& checkpoint) { return zoo::load(checkpoint, known_transforms()); }
+
+namespace {
+
+const std::string& metadata(const Checkpoint& checkpoint, const std::string& file, const char* key) {
+  const auto found = checkpoint.metadata.find(key);
+  require(found != checkpoint.metadata.end(), "data", file, " does not say what data it was trained on");
+  return found->second;
+}
+
+}  // namespace
+
+DataArguments data_of(const Checkpoint& checkpoint, const std::string& file, const DataArguments& given) {
+  if (!given.name.empty()) {
+    return given;
+  }
+  DataArguments arguments = DataArguments::from_text(metadata(checkpoint, file, kDataKey));
+  arguments.dir = given.dir;
+  return arguments;
+}
+
+data::Dataset as_trained(const Checkpoint& checkpoint, const std::string& file, const data::Dataset& data) {
+  return data.with(data::preprocessing_from_json(metadata(checkpoint, file, kPreprocessingKey)));
+}
 
 }  // namespace whittle::apps

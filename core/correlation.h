@@ -18,6 +18,7 @@ struct Correlation {
   int64_t target_h, target_w;
   Size2 step{1, 1};
   Size2 offset{0, 0};
+  bool plain = false;  // as in ConvGeometry
 
   int64_t rows() const { return images * h.out; }
   int64_t pixels() const { return rows() * w.out; }

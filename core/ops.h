@@ -96,6 +96,8 @@ struct ConvGeometry {
   Padding padding{};
   Size2 dilation{1, 1};
   int64_t groups = 1;  // groups == channels: depthwise
+  // Only plain sums of products. Where all are whole numbers below 2^24, the result is exact.
+  bool plain = false;
 };
 
 // The spatial extent of a convolution's or pool's output:
@@ -153,6 +155,22 @@ BatchNormResult batch_norm_train(const Variable& x, const Variable& gamma, const
 Variable batch_norm_eval(const Variable& x, const Variable& gamma, const Variable& beta, const Tensor& mean,
                          const Tensor& variance, real epsilon = real(1e-5), Act act = Act::kNone,
                          const Variable& residual = {});
+
+// x is taken as `input_scale` [C] times what is to be normalised: batch_norm_train(x / input_scale, ...) without the
+// division, and with mean and variance of the quotient. No scale may be 0.
+BatchNormResult batch_norm_train_scaled(const Variable& x, const Tensor& input_scale, const Variable& gamma,
+                                        const Variable& beta, real epsilon = real(1e-5), Act act = Act::kNone);
+
+// ---- Fake quantization (ops_fake_quant.cpp) ----------------------------------------
+
+// x on grids: y = S (q - Z) with q = clamp(rne(x / S) + Z, qmin, qmax), the functions of kernels/arithmetic.h. Each of
+// the grids covers an equal run of consecutive elements (core/grids.h); the result is on them.
+// gx = g where qmin - Z <= x / S <= qmax - Z, else 0: straight through, with the clip's mask.
+Variable fake_quant(const Variable& x, const GridsPtr& grids);
+
+// The same with learned scales, one element per run; the scales in `grids` are not looked at.
+// gscale = scale_factor sum of g d, d = rne(x / S) - x / S inside the clip and its limit outside (Esser et al. 2020).
+Variable fake_quant_learned(const Variable& x, const Variable& scale, const GridsPtr& grids, real scale_factor = 1);
 
 // ---- Losses (ops_loss.cpp) ------------------------------------------------------
 // All return a scalar, the mean over the batch.

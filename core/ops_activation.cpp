@@ -44,7 +44,8 @@ Variable activation(const char* op, const Variable& x, Act act) {
 
 }  // namespace
 
-Variable relu(const Variable& x) { return activation("relu", x, Act::kRelu); }
+// Every grid has a code for 0.
+Variable relu(const Variable& x) { return activation("relu", x, Act::kRelu).on(x.grids()); }
 
 Variable relu6(const Variable& x) { return activation("relu6", x, Act::kRelu6); }
 

@@ -440,7 +440,8 @@ void input_gradient(const Correlation& c, const real* g, const real* filter, rea
                               .target_h = c.h.in,
                               .target_w = c.w.in,
                               .step = {c.h.stride, c.w.stride},
-                              .offset = {h.offset, w.offset}};
+                              .offset = {h.offset, w.offset},
+                              .plain = c.plain};
       if (const auto* form = winograd_for(phase)) {  // one phase; the filter turned round, inputs as they lie
         correlate_winograd(*form, phase, g, {filter + 8 * c.inputs, -c.inputs, c.depth()}, nullptr, gx);
         continue;
@@ -496,7 +497,7 @@ Correlation checked_convolution(const Variable& x, const Variable& filter, const
   const auto check = [&](bool holds, const auto&... sentence) {
     require(holds, "conv2d", sentence..., " (input ", xs, ", filter ", fs, ")");
   };
-  const auto& [stride, padding, dilation, groups] = geometry;
+  const auto& [stride, padding, dilation, groups, plain] = geometry;
   check(xs.rank() == 4, "input has rank ", xs.rank(), ", expected [N,H,W,I]");
   check(fs.rank() == 4, "filter has rank ", fs.rank(), ", expected [O,KH,KW,I/groups]");
   check(groups >= 1, "groups ", groups, " is not positive");
@@ -513,7 +514,8 @@ Correlation checked_convolution(const Variable& x, const Variable& filter, const
                 .inputs = fs[3],
                 .outputs = fs[0] / groups,
                 .target_h = 0,
-                .target_w = 0};
+                .target_w = 0,
+                .plain = plain};
   c.target_h = c.h.out;
   c.target_w = c.w.out;
   check(c.w.out <= Shape::kMaxElements / xs[0] / fs[0] / c.h.out, "an output of ", c.h.out, " x ", c.w.out,

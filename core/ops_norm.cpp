@@ -100,8 +100,13 @@ void check_arguments(const char* op, const Variable& x, const Variable& gamma, c
 
 // The op itself. In training mean and variance depend on x, and two more terms flow back through them.
 Variable batch_norm(const char* op, const Variable& x, const Variable& gamma, const Variable& beta,
-                    const Statistics& statistics, real epsilon, Act act, const Variable& residual, bool training) {
-  const Tensor inverse = map(statistics.variance, [=](real v) { return 1 / std::sqrt(v + epsilon); });
+                    const Statistics& statistics, real epsilon, Act act, const Variable& residual, bool training,
+                    const Tensor& input_scale = {}) {
+  // (x / s - m / s) / sqrt(v / s^2 + epsilon) = (x - m) / (sign(s) sqrt(v + epsilon s^2))
+  const Tensor inverse = input_scale.defined()
+                             ? map(statistics.variance, input_scale,
+                                   [=](real v, real s) { return std::copysign(1 / std::sqrt(v + epsilon * s * s), s); })
+                             : map(statistics.variance, [=](real v) { return 1 / std::sqrt(v + epsilon); });
   const Channels channels{.mean = statistics.mean,
                           .inverse = inverse,
                           .scale = map(gamma.value(), inverse, [](real a, real b) { return a * b; }),
@@ -175,6 +180,22 @@ BatchNormResult batch_norm_train(const Variable& x, const Variable& gamma, const
   return {.y = batch_norm("batch_norm_train", x, gamma, beta, batch, epsilon, act, residual, true),
           .mean = batch.mean,
           .variance = batch.variance};
+}
+
+BatchNormResult batch_norm_train_scaled(const Variable& x, const Tensor& input_scale, const Variable& gamma,
+                                        const Variable& beta, real epsilon, Act act) {
+  constexpr char kOp[] = "batch_norm_train_scaled";
+  check_arguments(kOp, x, gamma, beta, epsilon, {});
+  require(input_scale.defined() && input_scale.shape() == gamma.shape(), kOp, "the scale has shape ",
+          input_scale.shape(), ", gamma ", gamma.shape());
+  require(std::ranges::none_of(input_scale.values(), [](real s) { return s == 0 || !std::isfinite(s); }), kOp,
+          "a scale is 0 or not finite (input ", x.shape(), ")");
+  const Rows rows(x.shape());
+  require(rows.rows >= 2, kOp, "input ", x.shape(), " has one element per channel; a variance needs at least two");
+  const Statistics batch = batch_statistics(x.value().data(), rows);
+  return {.y = batch_norm(kOp, x, gamma, beta, batch, epsilon, act, {}, true, input_scale),
+          .mean = map(batch.mean, input_scale, [](real m, real s) { return m / s; }),
+          .variance = map(batch.variance, input_scale, [](real v, real s) { return v / s / s; })};
 }
 
 Variable batch_norm_eval(const Variable& x, const Variable& gamma, const Variable& beta, const Tensor& mean,

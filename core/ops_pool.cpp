@@ -124,8 +124,10 @@ Variable max_pool(const Variable& x, const PoolGeometry& geometry) {
   require(taps <= kMostTaps, "max_pool", "a kernel of ", p.h.taps, " x ", p.w.taps, " has more than 2^24 taps (input ",
           x.shape(), ")");
   const auto& kernel = train_kernels().pool;
-  return taps <= 256 ? max_pool_with<uint8_t>(x, p, kernel.largest, kernel.largest_gradient)
-                     : max_pool_with<real>(x, p, kernel.largest_of_many, kernel.largest_of_many_gradient);
+  const Variable y = taps <= 256 ? max_pool_with<uint8_t>(x, p, kernel.largest, kernel.largest_gradient)
+                                 : max_pool_with<real>(x, p, kernel.largest_of_many, kernel.largest_of_many_gradient);
+  const GridsPtr& grids = x.grids();
+  return y.on(grids != nullptr && grids->size() == 1 ? grids : nullptr);
 }
 
 Variable avg_pool(const Variable& x, const PoolGeometry& geometry) {

@@ -18,8 +18,12 @@ namespace {
 
 Variable reshaped(const char* op, const Variable& x, const Shape& shape) {
   return make_op(op, x.value().reshape(shape), {x},
-                 [from = x.shape()](const Tensor& g) -> Gradients { return {g.reshape(from)}; });
+                 [from = x.shape()](const Tensor& g) -> Gradients { return {g.reshape(from)}; })
+      .on(x.grids());
 }
+
+// One grid for all of x is one for any selection of it.
+GridsPtr single(const GridsPtr& grids) { return grids != nullptr && grids->size() == 1 ? grids : nullptr; }
 
 }  // namespace
 
@@ -214,15 +218,19 @@ Variable concat(std::span<const Variable> parts, int axis) {
     cuts.push_back({part.shape()[along], part.requires_grad()});
     begin += cuts.back().extent;
   }
-  return make_op("concat", std::move(y), parts, [cuts = std::move(cuts), along](const Tensor& g) -> Gradients {
-    Gradients grads;
-    int64_t from = 0;
-    for (const Part& cut : cuts) {
-      grads.push_back(cut.wanted ? extracted(g, along, from, cut.extent) : Tensor());
-      from += cut.extent;
-    }
-    return grads;
-  });
+  const GridsPtr grids = single(parts[0].grids());
+  const bool shared = std::ranges::all_of(parts, [&](const Variable& part) { return same_grids(part.grids(), grids); });
+  return make_op("concat", std::move(y), parts,
+                 [cuts = std::move(cuts), along](const Tensor& g) -> Gradients {
+                   Gradients grads;
+                   int64_t from = 0;
+                   for (const Part& cut : cuts) {
+                     grads.push_back(cut.wanted ? extracted(g, along, from, cut.extent) : Tensor());
+                     from += cut.extent;
+                   }
+                   return grads;
+                 })
+      .on(shared ? grids : nullptr);
 }
 
 Variable concat(std::initializer_list<Variable> parts, int axis) {
@@ -239,7 +247,8 @@ Variable slice(const Variable& x, int axis, int64_t begin, int64_t end) {
                    Tensor gx = Tensor::zeros(shape);
                    insert(g, along, begin, gx);
                    return {gx};
-                 });
+                 })
+      .on(single(x.grids()));
 }
 
 namespace {

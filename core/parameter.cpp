@@ -69,19 +69,39 @@ Variable TransformChain::operator()(Variable x) const {
   return x;
 }
 
+Variable TransformChain::before(Stage stage, Variable x) const {
+  for_each_transform(*this, [&x, stage](Transform& transform) {
+    if (transform.stage() < stage) {
+      x = transform.apply(x);
+    }
+  });
+  return x;
+}
+
+GridsPtr TransformChain::grids() const {
+  GridsPtr last;
+  for_each_transform(*this, [&last](const Transform& transform) { last = transform.grids(); });
+  return last;
+}
+
 void TransformChain::train(bool on) const {
   for_each_transform(*this, [on](Transform& transform) { transform.train(on); });
+}
+
+void append_transform_parameters(const TransformChain& chain, const std::string& prefix,
+                                 std::vector<NamedParameter>& parameters) {
+  for_each_transform(chain, [&](Transform& transform) {
+    transform.visit_parameters([&](std::string_view name, Parameter& parameter) {
+      parameters.push_back({key_of(prefix, transform, name), &parameter});
+    });
+  });
 }
 
 std::vector<NamedParameter> with_transform_parameters(std::span<const NamedParameter> parameters) {
   std::vector<NamedParameter> all;
   for (const NamedParameter& named : parameters) {
     all.push_back(named);
-    for_each_transform(named.parameter->chain, [&](Transform& transform) {
-      transform.visit_parameters([&](std::string_view name, Parameter& parameter) {
-        all.push_back({key_of(prefix_of(named.name), transform, name), &parameter});
-      });
-    });
+    append_transform_parameters(named.parameter->chain, prefix_of(named.name), all);
   }
   return all;
 }

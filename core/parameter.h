@@ -45,6 +45,10 @@ class Transform {
   virtual Stage stage() const = 0;
   virtual Variable apply(const Variable& x) = 0;
 
+  // The grids that results of apply() lie on, or null. Known before a value is: an integer
+  // kernel rounds straight to the grid of its result.
+  virtual GridsPtr grids() const { return nullptr; }
+
   // Statistics are learned in training mode only.
   virtual void train(bool /*on*/) {}
 
@@ -76,7 +80,9 @@ class TransformChain {
     return nullptr;
   }
 
-  Variable operator()(Variable x) const;  // an empty chain returns x itself
+  Variable operator()(Variable x) const;           // an empty chain returns x itself
+  Variable before(Stage stage, Variable x) const;  // through earlier stages alone
+  GridsPtr grids() const;                          // of the last transform
   void train(bool on) const;
 
  private:
@@ -109,6 +115,9 @@ struct NamedParameter {
 // `parameters` and, after each, the Parameters its transforms own, named
 // "conv1.weight/fake_quant.step": everything an optimizer may train.
 std::vector<NamedParameter> with_transform_parameters(std::span<const NamedParameter> parameters);
+// Those of one chain, whose tensors' names begin with `prefix`.
+void append_transform_parameters(const TransformChain& chain, const std::string& prefix,
+                                 std::vector<NamedParameter>& parameters);
 
 // Makes transforms by kind when a checkpoint is loaded. Passed in, never global:
 // a program knows the plugs it links.

@@ -75,6 +75,15 @@ void Variable::assign(const Tensor& value) {
   std::ranges::copy(value.values(), mutable_data());
 }
 
+Variable Variable::on(GridsPtr grids) const {
+  require(defined(), "on", "the value is undefined");
+  require(grids == nullptr || (!grids->empty() && value_.elements() % static_cast<int64_t>(grids->size()) == 0), "on",
+          "a value of shape ", shape(), " does not divide into ", grids == nullptr ? 0 : grids->size(), " runs");
+  Variable result = *this;
+  result.grids_ = std::move(grids);
+  return result;
+}
+
 Variable make_op(const char* op, Tensor out, std::span<const Variable> inputs, Backward backward) {
   Variable result(std::move(out));
   const bool wanted = grad_on && std::ranges::any_of(inputs, [](const Variable& v) { return v.requires_grad(); });

@@ -23,6 +23,7 @@
 #include <utility>
 #include <vector>
 
+#include "core/grids.h"
 #include "core/pool.h"
 #include "core/tensor.h"
 
@@ -121,10 +122,16 @@ class Variable {
 
   Variable detach() const { return Variable(value_); }  // same value, off the tape
 
+  // The grids that every element lies on, or null. What puts values on grids says so by on();
+  // ops that only move values about keep them (reshape, max_pool, relu), the others drop them.
+  const GridsPtr& grids() const { return grids_; }
+  Variable on(GridsPtr grids) const;  // the same value and place on the tape, on these grids
+
  private:
   friend Variable make_op(const char*, Tensor, std::span<const Variable>, Backward);
   Tensor value_;
   NodePtr node_;
+  GridsPtr grids_;
 };
 
 // How every op ends. Puts `out` on the tape if gradients are on and any input

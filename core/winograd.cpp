@@ -146,8 +146,8 @@ Convolution convolution_named(std::string_view name) {
 }
 
 const Kernels* winograd_for(const Correlation& c) {
-  if (c.groups != 1 || c.h.taps != 3 || c.w.taps != 3 || c.h.stride != 1 || c.w.stride != 1 || c.h.dilation != 1 ||
-      c.w.dilation != 1 || !c.fills_target()) {
+  if (c.plain || c.groups != 1 || c.h.taps != 3 || c.w.taps != 3 || c.h.stride != 1 || c.w.stride != 1 ||
+      c.h.dilation != 1 || c.w.dilation != 1 || !c.fills_target()) {
     return nullptr;
   }
   const TrainKernels& table = train_kernels();

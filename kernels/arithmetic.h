@@ -55,6 +55,44 @@ namespace arithmetic {
 // of rounding: fl(fl(sx sw) / sy).
 [[gnu::always_inline]] constexpr float multiplier(float sx, float sw, float sy) { return (sx * sw) / sy; }
 
+// The multiplier of a sum of n codes of one grid on its way to their mean on another: fl(sx / fl(sy n)).
+[[gnu::always_inline]] constexpr float mean_multiplier(float sx, float sy, int64_t n) {
+  return sx / (sy * static_cast<float>(n));
+}
+
+// A bias at the scale of the products it is added to: rne(fl(bias / product_scale)), within +-2^30 so that an
+// accumulator has room beside it. NaN gives the lower limit.
+[[gnu::always_inline]] constexpr int32_t quantize_bias(float bias, float product_scale) {
+  constexpr float kMost = 1073741824.0f;
+  const float r = clamp(bias / product_scale, -kMost, kMost);
+  const auto whole = static_cast<int32_t>(r);  // towards zero; the rest is exact
+  const float rest = r - static_cast<float>(whole);
+  const bool odd = (whole & 1) != 0;
+  const int32_t up = rest > 0.5f || (rest == 0.5f && odd) ? 1 : 0;
+  const int32_t down = rest < -0.5f || (rest == -0.5f && odd) ? 1 : 0;
+  return whole + up - down;
+}
+
+// What an addition of two grids needs, folded beforehand:
+//   ra = fl(sa / sy), rb = fl(sb / sy), offset = fl(zy - fl(fl(ra za) + fl(rb zb)))
+struct Addition {
+  float ra, rb, offset;
+};
+[[gnu::always_inline]] constexpr Addition addition(const Grid& a, const Grid& b, const Grid& y) {
+  const float ra = a.scale / y.scale;
+  const float rb = b.scale / y.scale;
+  const float fa = ra * static_cast<float>(a.zero_point);
+  const float fb = rb * static_cast<float>(b.zero_point);
+  return {ra, rb, static_cast<float>(y.zero_point) - (fa + fb)};
+}
+
+// rne(clamp(fl(fl(offset + fl(a ra)) + fl(b rb)), low, high))
+[[gnu::always_inline]] constexpr int32_t add(int32_t a, int32_t b, const Addition& by, int32_t low, int32_t high) {
+  const float first = by.offset + static_cast<float>(a) * by.ra;
+  const float sum = first + static_cast<float>(b) * by.rb;
+  return round_half_even(clamp(sum, static_cast<float>(low), static_cast<float>(high)));
+}
+
 // rne(clamp(fl(acc) m, qmin - zero_point, qmax - zero_point)) + zero_point.
 [[gnu::always_inline]] constexpr int32_t requantize(int64_t acc, float m, int32_t zero_point, int32_t qmin,
                                                     int32_t qmax) {

@@ -1,6 +1,7 @@
 #include "layers/batch_norm.h"
 
 #include <algorithm>
+#include <cmath>
 
 #include "core/error.h"
 
@@ -43,11 +44,43 @@ Variable Norm::apply(const Variable& x, Act act, bool training) {
   if (!training) {
     return batch_norm_eval(x, gamma.value(), beta.value(), running_mean, running_variance, epsilon, act);
   }
-  const BatchNormResult normed = batch_norm_train(x, gamma.value(), beta.value(), epsilon, act);
-  const auto count = static_cast<double>(x.shape().elements() / x.shape()[-1]);
+  return learn(batch_norm_train(x, gamma.value(), beta.value(), epsilon, act), x.shape().elements() / x.shape()[-1]);
+}
+
+Variable Norm::apply_scaled(const Variable& x, const Tensor& factor, Act act) {
+  return learn(batch_norm_train_scaled(x, factor, gamma.value(), beta.value(), static_cast<real>(options.epsilon), act),
+               x.shape().elements() / x.shape()[-1]);
+}
+
+Variable Norm::learn(const BatchNormResult& normed, int64_t count) {
+  const auto n = static_cast<double>(count);
   running_mean = moved(running_mean, normed.mean, options.momentum, 1);
-  running_variance = moved(running_variance, normed.variance, options.momentum, count / (count - 1));
+  running_variance = moved(running_variance, normed.variance, options.momentum, n / (n - 1));
   return normed.y;
+}
+
+Tensor Norm::inverse_deviation() const {
+  Tensor inverse = Tensor::empty(running_variance.shape());
+  std::ranges::transform(running_variance.values(), inverse.mutable_data(),
+                         [e = static_cast<real>(options.epsilon)](real v) { return 1 / std::sqrt(v + e); });
+  return inverse;
+}
+
+Variable Norm::factor() const { return mul(gamma.value(), inverse_deviation()); }
+
+Variable Norm::shift(const Variable& bias) const {
+  const Variable apart = bias.defined() ? sub(bias, running_mean) : affine(Variable(running_mean), -1, 0);
+  return add(beta.value(), mul(apart, factor()));
+}
+
+Tensor Norm::constant_factor() const {
+  Tensor factor = inverse_deviation();
+  const Variable scale = gamma.value();
+  for (int64_t c = 0; c < factor.elements(); ++c) {
+    const real g = scale.value().data()[c];
+    factor.mutable_data()[c] *= g == 0 ? 1 : g;
+  }
+  return factor;
 }
 
 BatchNorm::BatchNorm(const Options& options)

@@ -27,7 +27,20 @@ struct Norm {
   // act(gamma (x - mean) / sqrt(variance + epsilon) + beta)
   Variable apply(const Variable& x, Act act, bool training);
 
+  // For folds (layers/fold.h). factor() = gamma / sqrt(running variance + epsilon), and
+  // shift(b) = beta + (b - running mean) factor(); an undefined b counts as 0.
+  Variable factor() const;
+  Variable shift(const Variable& bias) const;
+  // factor() as a constant, with 1 / sqrt(running variance + epsilon) where gamma is 0, and what apply() gives in
+  // training for x / factor.
+  Tensor constant_factor() const;
+  Variable apply_scaled(const Variable& x, const Tensor& factor, Act act);
+
   NormOptions options{};
+
+ private:
+  Tensor inverse_deviation() const;
+  Variable learn(const BatchNormResult& normed, int64_t count);
 };
 
 struct BatchNormOptions {

@@ -42,12 +42,13 @@ int64_t Conv2d::macs(std::span<const Shape> /*inputs*/, const Shape& result) con
   return result.elements() * options_.kernel.h * options_.kernel.w * (options_.in / options_.groups);
 }
 
-Variable Conv2d::forward(std::span<const Variable> inputs) {
-  return normed_and_activated(conv2d(inputs[0], weight.value(), bias_value(),
-                                     {.stride = options_.stride,
-                                      .padding = options_.padding,
-                                      .dilation = options_.dilation,
-                                      .groups = options_.groups}));
+Variable Conv2d::weighted_sum(const Variable& x, const Variable& w, const Variable& b, bool plain) const {
+  return conv2d(x, w, b,
+                {.stride = options_.stride,
+                 .padding = options_.padding,
+                 .dilation = options_.dilation,
+                 .groups = options_.groups,
+                 .plain = plain});
 }
 
 }  // namespace whittle::inline WHITTLE_PRECISION

@@ -31,7 +31,7 @@ class Conv2d : public WeightedLayer {  // weight [out, kh, kw, in / groups]
   const Options& options() const { return options_; }
 
  protected:
-  Variable forward(std::span<const Variable> inputs) override;
+  Variable weighted_sum(const Variable& x, const Variable& w, const Variable& b, bool plain) const override;
 
  private:
   Options options_;

@@ -1,10 +1,15 @@
 #include "layers/leaves.h"
 
+#include <algorithm>
 #include <cmath>
+#include <functional>
 #include <sstream>
+#include <utility>
+#include <vector>
 
 #include "core/error.h"
 #include "layers/batch_norm.h"
+#include "layers/exact.h"
 
 namespace whittle::inline WHITTLE_PRECISION {
 
@@ -19,6 +24,22 @@ std::string window_text(const PoolGeometry& geometry) {
   return text.str();
 }
 
+// The exact value, with the gradient of what is computed in training.
+template <class Op>
+Variable exactly(Tensor value, Op op) {
+  return grad_enabled() ? with_value(op(), std::move(value)) : Variable(std::move(value));
+}
+
+template <class Op>
+Variable pooled(const Module& leaf, std::span<const Variable> inputs, const PoolGeometry& geometry, Op op) {
+  const GridsPtr to = leaf.output.grids();
+  if (leaf.training() || !is_exact(inputs, to)) {
+    return op();
+  }
+  const Variable y = op();
+  return exactly(exact_avg_pool(inputs[0], geometry, y.shape(), (*to)[0]), [&] { return y; });
+}
+
 }  // namespace
 
 std::string MaxPool::details() const { return window_text(options_); }
@@ -29,15 +50,61 @@ std::string Add::details() const { return std::string(act_name(options_.act)); }
 Variable Add::forward(std::span<const Variable> inputs) {
   require(inputs[0].shape() == inputs[1].shape(), "add", "the inputs have shapes ", inputs[0].shape(), " and ",
           inputs[1].shape());
-  return add(inputs[0], inputs[1], options_.act);
+  const GridsPtr to = output.grids();
+  if (training() || !is_exact(inputs, to)) {
+    return add(inputs[0], inputs[1], options_.act);
+  }
+  return exactly(exact_add(inputs[0], inputs[1], (*to)[0], options_.act),
+                 [&] { return add(inputs[0], inputs[1], options_.act); });
 }
+
+Variable AvgPool::forward(std::span<const Variable> inputs) {
+  const auto pool = [&] { return avg_pool(inputs[0], options_); };
+  return pooled(*this, inputs, options_, pool);
+}
+
+Variable GlobalAvgPool::forward(std::span<const Variable> inputs) {
+  const Shape& x = inputs[0].shape();
+  const PoolGeometry all{.kernel = x.rank() == 4 ? Size2{x[1], x[2]} : Size2{}};
+  return pooled(*this, inputs, all, [&] { return global_avg_pool(inputs[0]); });
+}
+
+namespace {
+
+// The function in binary64 (A21), or null if its results depend on more than one number, or need no table.
+std::function<double(double)> one_number(const ActivationOptions& options) {
+  switch (options.function) {
+    case Function::kLeakyRelu:
+      return [slope = options.slope](double r) { return r > 0 ? r : slope * r; };
+    case Function::kSigmoid:
+      return [](double r) { return 1 / (1 + std::exp(-r)); };
+    case Function::kTanh:
+      return [](double r) { return std::tanh(r); };
+    case Function::kHardSwish:
+      return [](double r) { return r * std::min(std::max(r + 3, 0.0), 6.0) / 6; };
+    case Function::kGelu:
+      return [](double r) { return r * (1 + std::erf(r / std::sqrt(2.0))) / 2; };
+    default:
+      return nullptr;
+  }
+}
+
+}  // namespace
 
 Activation::Activation(const Options& options) : options_(options) {
   require(std::isfinite(options.slope), "activation", "slope ", options.slope, " is not a finite number");
 }
 
 Variable Activation::forward(std::span<const Variable> inputs) {
-  const Variable& x = inputs[0];
+  const GridsPtr to = output.grids();
+  const auto f = one_number(options_);
+  if (training() || f == nullptr || !is_exact(inputs, to)) {
+    return apply(inputs[0]);
+  }
+  return exactly(exact_function(inputs[0], f, (*to)[0]), [&] { return apply(inputs[0]); });
+}
+
+Variable Activation::apply(const Variable& x) const {
   switch (options_.function) {
     case Function::kRelu:
       return relu(x);

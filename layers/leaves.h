@@ -54,7 +54,7 @@ class AvgPool : public Module {
   const Options& options() const { return options_; }
 
  protected:
-  Variable forward(std::span<const Variable> inputs) override { return avg_pool(inputs[0], options_); }
+  Variable forward(std::span<const Variable> inputs) override;
 
  private:
   Options options_;
@@ -66,7 +66,7 @@ class GlobalAvgPool : public Module {
   std::string_view kind() const override { return "global_avg_pool"; }
 
  protected:
-  Variable forward(std::span<const Variable> inputs) override { return global_avg_pool(inputs[0]); }
+  Variable forward(std::span<const Variable> inputs) override;
 };
 
 // ---- More than one input --------------------------------------------------------
@@ -137,6 +137,7 @@ class Activation : public Module {
   Variable forward(std::span<const Variable> inputs) override;
 
  private:
+  Variable apply(const Variable& x) const;
   Options options_;
 };
 

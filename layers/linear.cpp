@@ -23,8 +23,8 @@ int64_t Linear::macs(std::span<const Shape> /*inputs*/, const Shape& result) con
   return result.elements() * options_.in;
 }
 
-Variable Linear::forward(std::span<const Variable> inputs) {
-  return normed_and_activated(linear(inputs[0], weight.value(), bias_value()));
+Variable Linear::weighted_sum(const Variable& x, const Variable& w, const Variable& b, bool /*plain*/) const {
+  return linear(x, w, b);
 }
 
 }  // namespace whittle::inline WHITTLE_PRECISION

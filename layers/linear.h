@@ -26,7 +26,7 @@ class Linear : public WeightedLayer {  // weight [out, in]
   const Options& options() const { return options_; }
 
  protected:
-  Variable forward(std::span<const Variable> inputs) override;
+  Variable weighted_sum(const Variable& x, const Variable& w, const Variable& b, bool plain) const override;
 
  private:
   Options options_;

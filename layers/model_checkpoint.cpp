@@ -11,17 +11,6 @@ namespace whittle::inline WHITTLE_PRECISION {
 
 namespace {
 
-// "conv1/output" with tensors "conv1/output.fake_quant.scale". The shape of an output
-// depends on the input, so a transform there is rebuilt for a single element.
-std::vector<NamedChain> output_chains(Module& model) {
-  std::vector<NamedChain> chains;
-  for (const auto& [path, module] : model.modules()) {
-    const std::string name = path + "/output";
-    chains.push_back({name, name + ".", &module->output, Shape{1}});
-  }
-  return chains;
-}
-
 // The names of `tensors` that begin with `prefix`.
 std::vector<std::string> names_below(const std::map<std::string, StoredTensor>& tensors, const std::string& prefix) {
   std::vector<std::string> names;
@@ -35,7 +24,7 @@ std::vector<std::string> names_below(const std::map<std::string, StoredTensor>& 
 
 void store_model(Checkpoint& checkpoint, Module& model) {
   store_parameters(checkpoint, model.parameters());
-  store_chains(checkpoint, output_chains(model));
+  store_chains(checkpoint, model.activation_chains());
   for (const NamedState& named : model.states()) {
     checkpoint.tensors[named.name] = StoredTensor::from(*named.state);
   }
@@ -106,7 +95,7 @@ void check_names(const Checkpoint& checkpoint, Module& model, const std::vector<
 
 void restore_model(const Checkpoint& checkpoint, Module& model, const TransformKinds& kinds,
                    const RestoreOptions& options) {
-  const std::vector<NamedChain> outputs = output_chains(model);
+  const std::vector<NamedChain> outputs = model.activation_chains();
   check_names(checkpoint, model, outputs, options);
 
   std::vector<std::pair<Tensor*, Tensor>> states;
@@ -136,6 +125,7 @@ void restore_model(const Checkpoint& checkpoint, Module& model, const TransformK
     *outputs[i].chain = std::move(output_transforms[i]);
   }
   for (const auto& [path, module] : model.modules()) {  // new transforms, the model's mode
+    module->input.train(module->training());
     module->output.train(module->training());
     for (const NamedParameter& named : module->own_parameters()) {
       named.parameter->chain.train(module->training());

@@ -35,7 +35,11 @@ Variable Module::call(std::span<const Variable> inputs) {
     const auto [least, most] = input_count();
     require(inputs.size() >= least && inputs.size() <= most, kind(), "called with ", inputs.size(),
             inputs.size() == 1 ? " input, expected " : " inputs, expected ", least, least == most ? "" : " or more");
-    Variable result = output(forward(inputs));
+    std::vector<Variable> transformed;
+    if (!input.empty()) {
+      std::ranges::transform(inputs, std::back_inserter(transformed), input);
+    }
+    Variable result = output(forward(input.empty() ? inputs : transformed));
     Tracer* const tracer = is_leaf() ? Tracer::active() : nullptr;
     return tracer == nullptr ? result : tracer->record(*this, inputs, result);
   } catch (const ErrorInModule& error) {
@@ -53,6 +57,7 @@ Variable Module::call(std::span<const Variable> inputs) {
 
 void Module::train_alone(bool on) {
   training_ = on;
+  input.train(on);
   output.train(on);
   for (const NamedParameter& named : parameters_) {
     named.parameter->chain.train(on);
@@ -142,18 +147,20 @@ std::vector<NamedIntegers> Module::integers() {
   return all;
 }
 
+std::vector<NamedChain> Module::activation_chains() {
+  std::vector<NamedChain> chains;
+  for (const auto& [path, module] : modules()) {
+    for (const auto& [name, chain] : {std::pair("/input", &module->input), std::pair("/output", &module->output)}) {
+      chains.push_back({path + name, path + name + ".", chain, Shape{1}});
+    }
+  }
+  return chains;
+}
+
 std::vector<NamedParameter> Module::all_parameters() {
   std::vector<NamedParameter> all = with_transform_parameters(parameters());
-  for (const auto& [path, module] : modules()) {
-    for (int stage = 0; stage < kStages; ++stage) {
-      Transform* const transform = module->output.at(static_cast<Stage>(stage));
-      if (transform != nullptr) {
-        const std::string owner = path + "/output." + std::string(transform->kind());
-        transform->visit_parameters([&](std::string_view name, Parameter& parameter) {
-          all.push_back({name.empty() ? owner : owner + "." + std::string(name), &parameter});
-        });
-      }
-    }
+  for (const NamedChain& named : activation_chains()) {
+    append_transform_parameters(*named.chain, named.prefix, all);
   }
   return all;
 }

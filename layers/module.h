@@ -67,6 +67,9 @@ class Module {
 
   // Applied to every result. Empty in a float network.
   TransformChain output;
+  // Applied to every input. Empty too where the results before are on grids already; quantizers
+  // that find the range of each input at run time sit here.
+  TransformChain input;
 
   // "conv2d", "add", ...: what an exporter looks up.
   virtual std::string_view kind() const = 0;
@@ -88,6 +91,10 @@ class Module {
   std::vector<NamedParameter> parameters();
   std::vector<NamedState> states();
   std::vector<NamedIntegers> integers();
+
+  // The input and output chains of the subtree: "conv1/output" with tensors "conv1/output.fake_quant.scale". The
+  // shape of what passes depends on the model's input, so transforms there are rebuilt for a single element.
+  std::vector<NamedChain> activation_chains();
 
   // parameters() and the Parameters that transforms own, those in parameters'
   // chains ("conv1.weight/fake_quant.step") and those in output chains

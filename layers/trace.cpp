@@ -28,7 +28,7 @@ Tracer::Tracer(Module& model, const Variable& input) : previous_(std::exchange(a
   }
   numbers_.emplace(input.node().get(), 0);
   alive_.push_back(input.node());
-  trace_.values.push_back({.shape = input.shape(), .producer = TracedValue::kInput, .readers = {}});
+  trace_.values.push_back({.shape = input.shape(), .producer = TracedValue::kInput, .readers = {}, .grids = nullptr});
 }
 
 Tracer::~Tracer() { active_tracer = previous_; }
@@ -53,10 +53,10 @@ int Tracer::value_of(const Variable& x, const std::string& what) {
 
 Variable Tracer::add_value(const Variable& x, int producer) {
   // A leaf of the tape: it has a node also under NoGrad, and what the layers before kept for backward is let go.
-  Variable fresh = Variable::leaf(x.value());
+  Variable fresh = Variable::leaf(x.value()).on(x.grids());
   numbers_.emplace(fresh.node().get(), static_cast<int>(trace_.values.size()));
   alive_.push_back(fresh.node());
-  trace_.values.push_back({.shape = x.shape(), .producer = producer, .readers = {}});
+  trace_.values.push_back({.shape = x.shape(), .producer = producer, .readers = {}, .grids = x.grids()});
   return fresh;
 }
 

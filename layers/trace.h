@@ -32,6 +32,7 @@ struct TracedValue {
   Shape shape;
   int producer = kInput;     // position in Trace::calls; kInput for the model's input
   std::vector<int> readers;  // calls that read it, once per use
+  GridsPtr grids;            // that it lies on, in evaluation; or null
 
   static constexpr int kInput = -1;
 };

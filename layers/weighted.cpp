@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "core/error.h"
+#include "layers/exact.h"
 
 namespace whittle::inline WHITTLE_PRECISION {
 
@@ -66,8 +67,42 @@ void WeightedLayer::reset(RngKey key) {
   }
 }
 
-Variable WeightedLayer::normed_and_activated(const Variable& sum) {
-  return norm.defined() ? norm.apply(sum, act_, training()) : activate(sum, act_);
+Variable WeightedLayer::weight_before(Stage stage) {
+  if (fold() != nullptr) {
+    fold()->set_factor(norm.factor());
+  }
+  return weight.chain.before(stage, weight.raw);
+}
+
+Variable WeightedLayer::effective_weight() {
+  if (fold() != nullptr) {
+    fold()->set_factor(norm.factor());
+  }
+  return weight.value();
+}
+
+Variable WeightedLayer::effective_bias() { return fold() == nullptr ? bias_value() : norm.shift(bias_value()); }
+
+Variable WeightedLayer::forward(std::span<const Variable> inputs) {
+  const Variable& x = inputs[0];
+  if (norm.defined() && fold() == nullptr) {
+    return norm.apply(weighted_sum(x, weight.value(), bias_value(), false), act_, training());
+  }
+  if (fold() != nullptr && fold()->live() && training()) {
+    const Tensor factor = norm.constant_factor();
+    fold()->set_factor(factor);
+    const Variable added = bias.defined() ? mul(bias_value(), factor) : Variable();
+    return norm.apply_scaled(weighted_sum(x, weight.value(), added, false), factor, act_);
+  }
+  const Variable w = effective_weight();
+  const Variable b = effective_bias();
+  if (training() || !is_exact_product(x, w)) {
+    return activate(weighted_sum(x, w, b, false), act_);
+  }
+  const Tensor exact = exact_weighted(
+      x, w, b, output.grids(), act_,
+      [this](const Variable& xs, const Variable& ws, const Variable& bs) { return weighted_sum(xs, ws, bs, true); });
+  return grad_enabled() ? with_value(activate(weighted_sum(x, w, b, false), act_), exact) : Variable(exact);
 }
 
 std::string WeightedLayer::suffix() const {

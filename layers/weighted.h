@@ -9,6 +9,7 @@
 #include <string>
 
 #include "layers/batch_norm.h"
+#include "layers/fold.h"
 #include "layers/module.h"
 
 namespace whittle::inline WHITTLE_PRECISION {
@@ -54,6 +55,17 @@ class WeightedLayer : public Module {
   Parameter bias;    // [out], or undefined
   Norm norm;         // over [out], or not norm.defined()
 
+  // Null: the norm, if there is one, is computed behind the sum.
+  Fold* fold() const { return weight.chain.find<Fold>(); }
+  // What the inputs are multiplied by and what is added, in evaluation: through their chains,
+  // and of a folded layer with the norm in them. The bias may be undefined.
+  Variable effective_weight();
+  Variable effective_bias();
+  // The weight as the transforms of earlier stages leave it.
+  Variable weight_before(Stage stage);
+  // The layer's sum over x with other weights, without bias, norm and activation.
+  Variable sum_of(const Variable& x, const Variable& weights) const { return weighted_sum(x, weights, {}, false); }
+
   Act act() const { return act_; }
   // Weights by He et al. with the inputs of one output as fan-in, biases 0, norm 1 and 0.
   void reset(RngKey key) override;
@@ -64,12 +76,14 @@ class WeightedLayer : public Module {
   WeightedLayer(const Shape& weight_shape, const Options& o)
       : WeightedLayer(weight_shape, o.norm ? o.norm_bias : o.bias, o.norm, {o.norm_epsilon, o.norm_momentum}, o.act) {}
 
-  Variable bias_value() const { return bias.defined() ? bias.value() : Variable(); }
-  Variable normed_and_activated(const Variable& sum);
+  Variable forward(std::span<const Variable> inputs) final;
+  // The sum alone, + bias if it is defined. Plain: products are not rearranged.
+  virtual Variable weighted_sum(const Variable& x, const Variable& weight, const Variable& bias, bool plain) const = 0;
   std::string suffix() const;  // " norm relu", for details()
 
  private:
   WeightedLayer(const Shape& weight_shape, bool with_bias, bool with_norm, const NormOptions& norm_options, Act act);
+  Variable bias_value() const { return bias.defined() ? bias.value() : Variable(); }
   Act act_ = Act::kNone;
 };
 

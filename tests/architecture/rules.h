@@ -85,10 +85,10 @@ inline const std::set<std::string> kMayThread = {
     "datasets/loader.cpp",  // reads the next batch while this one is used
 };
 
-// core/ must read in a long evening: 7000 lines, comments and all, are under five hours at
+// core/ must read in a long evening: 7300 lines, comments and all, are under five hours at
 // twenty-five lines a minute. (It was 6000 until products, convolutions and threads were our
-// own instead of a library's; what drives the kernels is some 1300 lines.) The limit is there so that it never grows
+// own instead of a library's, and 7000 until grids were known to values.) The limit is there so that it never grows
 // without a decision: who needs more room first looks for what can leave core/.
-inline constexpr int kCoreLineBudget = 7000;
+inline constexpr int kCoreLineBudget = 7300;
 
 }  // namespace whittle::architecture

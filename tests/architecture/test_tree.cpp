@@ -63,9 +63,11 @@ TEST_SUITE("tree") {
         checked.merge(checked_ops(file.text));
       }
     }
+    const std::string surrogates = read_text(kRoot / "tests/core/test_ops_fake_quant.cpp");
     for (const std::string& op : declared) {
       CAPTURE(op);
-      CHECK(checked.contains(op));
+      // A straight-through gradient is no derivative: it is compared with its own formula.
+      CHECK((checked.contains(op) || (op.starts_with("fake_quant") && surrogates.find(op + "(") != std::string::npos)));
     }
   }
 

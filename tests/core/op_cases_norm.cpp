@@ -100,6 +100,16 @@ std::vector<Tensor> inputs_of(const NormInputs& in) {
   return inputs;
 }
 
+// Powers of two of either sign: what is multiplied by them keeps its bits, and its distance from kinks.
+Tensor some_scale(Rng& rng, int64_t channels) {
+  Tensor scale = Tensor::empty({channels});
+  for (int64_t c = 0; c < channels; ++c) {
+    scale.mutable_data()[c] =
+        static_cast<real>(std::ldexp(rng.uniform() < 0.5 ? 1 : -1, static_cast<int>(rng.between(-2, 2))));
+  }
+  return scale;
+}
+
 Variable residual_of(std::span<const Variable> inputs) { return inputs.size() > 3 ? inputs[3] : Variable(); }
 
 }  // namespace
@@ -117,6 +127,24 @@ std::vector<OpCase> op_cases_norm() {
                  .description = in.description, .inputs = inputs_of(in), .run = [in](std::span<const Variable> v) {
                    return batch_norm_train(v[0], v[1], v[2], in.epsilon, in.act, residual_of(v)).y;
                  }};
+           }},
+      {.op = "batch_norm_train_scaled",  // of x times numbers of either sign, as where norms are folded
+       .value_bound = 9e-7,
+       .gradient_bound = 2e-6,
+       .make =
+           [](Rng& rng) {
+             NormInputs in = some_norm(rng, true);
+             in.residual = Tensor();
+             const Tensor scale = some_scale(rng, in.x.dim(-1));
+             std::vector<Tensor> inputs = inputs_of(in);
+             for (int64_t i = 0; i < in.x.elements(); ++i) {
+               inputs[0].mutable_data()[i] *= scale.data()[i % in.x.dim(-1)];
+             }
+             return OpInstance{.description = in.description,
+                               .inputs = std::move(inputs),
+                               .run = [in, scale](std::span<const Variable> v) {
+                                 return batch_norm_train_scaled(v[0], scale, v[1], v[2], in.epsilon, in.act).y;
+                               }};
            }},
       {.op = "batch_norm_eval",
        .value_bound = 5e-7,

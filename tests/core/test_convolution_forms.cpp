@@ -39,7 +39,7 @@ struct Results {
 
 // y, and the gradients for a given gradient g of y, by their definition.
 Results by_definition(const Problem& p, const Tensor& x, const Tensor& filter, const Tensor& g) {
-  const auto& [stride, padding, dilation, groups] = p.geometry;
+  const auto& [stride, padding, dilation, groups, plain] = p.geometry;
   const int64_t oh = g.dim(1), ow = g.dim(2), in_group = p.in / groups, out_group = p.out / groups;
   Results r{std::vector<double>(static_cast<size_t>(g.elements())),
             std::vector<double>(static_cast<size_t>(x.elements())),
@@ -96,7 +96,7 @@ Computed computed(const Problem& p, const Tensor& x, const Tensor& filter, const
 }
 
 Shape output_shape(const Problem& p) {
-  const auto& [stride, padding, dilation, groups] = p.geometry;
+  const auto& [stride, padding, dilation, groups, plain] = p.geometry;
   return {p.n, window_positions(p.h, padding.top, padding.bottom, p.kh, stride.h, dilation.h),
           window_positions(p.w, padding.left, padding.right, p.kw, stride.w, dilation.w), p.out};
 }

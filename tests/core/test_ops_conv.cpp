@@ -24,7 +24,7 @@ struct Convolved {
 // The sum of ops.h over every index there is, with its three gradients: each product of the sum passes g on to its two
 // factors. Knows nothing of tiles, patches or phases.
 Convolved convolve(const ConvSample& s, const Tensor& x, const Tensor& filter, const Tensor& bias, const Tensor& g) {
-  const auto& [stride, padding, dilation, groups] = s.geometry;
+  const auto& [stride, padding, dilation, groups, plain] = s.geometry;
   const int64_t images = s.x[0], height = s.x[1], width = s.x[2], inputs = s.x[3];
   const int64_t outputs = s.filter[0], kh = s.filter[1], kw = s.filter[2], depth = s.filter[3];
   const int64_t out_h = g.dim(1), out_w = g.dim(2);
@@ -73,7 +73,7 @@ constexpr double kBound = kDouble ? 1e-12 : 8e-7;
 double check_against_definition(const ConvSample& s, RngKey key) {
   const std::string description = s.description();
   CAPTURE(description);
-  const auto& [stride, padding, dilation, groups] = s.geometry;
+  const auto& [stride, padding, dilation, groups, plain] = s.geometry;
   std::vector<Tensor> inputs{Tensor::uniform(s.x, key.child(0), -1, 1), Tensor::uniform(s.filter, key.child(1), -1, 1)};
   if (s.has_bias) {
     inputs.push_back(Tensor::uniform({s.filter[0]}, key.child(2), -1, 1));

@@ -15,11 +15,11 @@ struct ConvSample {
   bool has_bias = false;
   ConvGeometry geometry{};
   std::string description() const {
-    const auto& [stride, p, dilation, groups] = geometry;
+    const auto& [stride, p, dilation, groups, plain] = geometry;
     std::ostringstream text;
     text << "input " << x << " filter " << filter << " stride " << stride.h << ',' << stride.w << " padding {" << p.top
          << ',' << p.left << ',' << p.bottom << ',' << p.right << "} dilation " << dilation.h << ',' << dilation.w
-         << " groups " << groups << (has_bias ? " bias" : "");
+         << " groups " << groups << (has_bias ? " bias" : "") << (plain ? " plain" : "");
     return text.str();
   }
 };
@@ -43,7 +43,7 @@ inline int64_t extent_for(Rng& rng, int64_t reach, int64_t padding) {
 
 inline ConvSample some_convolution(Rng& rng) {
   ConvSample s;
-  auto& [stride, padding, dilation, groups] = s.geometry;
+  auto& [stride, padding, dilation, groups, plain] = s.geometry;
   int64_t inputs = some_extent(rng, 6);  // per group
   int64_t outputs = some_extent(rng, 6);
   const double kind = rng.uniform();
@@ -68,6 +68,7 @@ inline ConvSample some_convolution(Rng& rng) {
          extent_for(rng, dilation.w * (kernel.w - 1) + 1, padding.left + padding.right), groups * inputs};
   s.filter = {groups * outputs, kernel.h, kernel.w, inputs};
   s.has_bias = rng.uniform() < 0.5;
+  plain = rng.uniform() < 0.2;
   return s;
 }
 

@@ -1,0 +1,239 @@
+#include "quant/fake_quant.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <utility>
+
+#include "core/error.h"
+#include "core/json.h"
+#include "core/ops.h"
+
+namespace whittle::inline WHITTLE_PRECISION::quant {
+
+namespace {
+
+constexpr std::string_view kPhases[] = {"observe", "adapt", "fixed"};
+
+// Steps are kept positive, whatever an optimizer does.
+constexpr float kLeastStep = 1e-12F;
+
+Codes codes_of(Role role, const TensorSpec& spec) {
+  return role == Role::kWeight ? weight_codes(spec) : activation_codes(spec);
+}
+
+bool is_binary(Role role, const TensorSpec& spec) { return role == Role::kWeight && spec.bits == 1 && spec.symmetric; }
+
+Phase phase_named(const std::string& name) {
+  const auto* const found = std::ranges::find(kPhases, name);
+  require(found != std::end(kPhases), "fake_quant", "there is no phase '", name, "'");
+  return static_cast<Phase>(found - kPhases);
+}
+
+}  // namespace
+
+FakeQuant::FakeQuant(Role role, const TensorSpec& spec, const Shape& shape, Phase phase)
+    : role_(role), spec_(spec), phase_(phase), observer_(spec) {
+  require(spec.quantizes(), "fake_quant", "0 bits quantize nothing");
+  role == Role::kWeight ? check_weights(spec) : check_activations(spec);
+  if (spec.dynamic) {
+    phase_ = Phase::kFixed;  // nothing to learn
+  }
+  if (learns_step() || learns_clip()) {
+    learned_ = Parameter(Tensor::full({role == Role::kWeight ? weight_runs(shape, spec) : 1}, 1));
+  }
+}
+
+Variable FakeQuant::apply(const Variable& x) {
+  if (!on_) {
+    return x;
+  }
+  if (spec_.dynamic) {
+    return fake_quant(x, sample_grids(x.value(), spec_));
+  }
+  if (role_ == Role::kActivation && (phase_ == Phase::kObserve || (phase_ == Phase::kAdapt && training_))) {
+    observer_.observe(x.value());
+  }
+  if (phase_ == Phase::kObserve) {
+    return x;
+  }
+  if (phase_ == Phase::kAdapt && learns_step()) {
+    return on_learned_step(x);
+  }
+  if (phase_ == Phase::kAdapt && learns_clip()) {
+    return on_learned_clip(x);
+  }
+  const GridsPtr grids = phase_ == Phase::kFixed ? stored() : found_grids(x.value());
+  return is_binary(role_, spec_) ? binarize(x, grids) : fake_quant(x, grids);
+}
+
+GridsPtr FakeQuant::grids() const {
+  if (!on_ || phase_ == Phase::kObserve || spec_.dynamic) {
+    return nullptr;
+  }
+  if (phase_ == Phase::kFixed) {
+    return stored();
+  }
+  if (learns_step() || learns_clip()) {
+    return learned_grids();
+  }
+  return role_ == Role::kActivation ? make_grids({observer_.grid()}) : nullptr;
+}
+
+GridsPtr FakeQuant::found_grids(const Tensor& x) const {
+  return role_ == Role::kWeight ? weight_grids(x, spec_) : make_grids({observer_.grid()});
+}
+
+GridsPtr FakeQuant::learned_grids() const {
+  const Codes codes = codes_of(role_, spec_);
+  Grids grids;
+  for (const real v : learned_.raw.value().values()) {
+    const float learned = std::max(std::abs(static_cast<float>(v)), kLeastStep);
+    if (learns_clip()) {
+      grids.push_back({learned / static_cast<float>(codes.high - codes.low), codes.low, codes.low, codes.high});
+    } else {
+      // A one-sided activation uses all of its codes.
+      const bool one_sided = role_ == Role::kActivation && !spec_.symmetric && zero_point_.defined();
+      grids.push_back({learned,
+                       one_sided ? static_cast<int32_t>(zero_point_.data()[0]) : std::clamp(0, codes.low, codes.high),
+                       codes.low, codes.high});
+    }
+  }
+  return make_grids(std::move(grids));
+}
+
+// The gradient is scaled by 1 / sqrt(n qmax), so that steps move at the pace of weights (Esser et al. 2020).
+Variable FakeQuant::on_learned_step(const Variable& x) {
+  const GridsPtr grids = learned_grids();
+  const Codes codes = codes_of(role_, spec_);
+  const int64_t samples = role_ == Role::kActivation ? x.shape()[0] : 1;
+  const double n =
+      static_cast<double>(x.value().elements()) / static_cast<double>(samples) / static_cast<double>(grids->size());
+  const double factor = 1 / std::sqrt(n * std::max(1, codes.high));
+  const Variable steps = abs(learned_.value());
+  return fake_quant_learned(x, clamp(steps, static_cast<real>(kLeastStep), std::numeric_limits<real>::max()), grids,
+                            static_cast<real>(factor));
+}
+
+// min(max(x, 0), clip), which has slope 1 along the clip where it cuts; then a grid from 0 to the clip (Choi et al.
+// 2018).
+Variable FakeQuant::on_learned_clip(const Variable& x) {
+  const Variable clip = learned_.value();
+  return fake_quant(sub(clip, relu(sub(clip, relu(x)))), learned_grids());
+}
+
+void FakeQuant::adapt(const Tensor& value) {
+  if (phase_ != Phase::kObserve) {
+    return;
+  }
+  if (learns_step()) {
+    TensorSpec plain = spec_;
+    plain.range = RangeRule::kMse;
+    const GridsPtr grids = role_ == Role::kWeight ? weight_grids(value, plain) : make_grids({observer_.grid()});
+    Tensor steps = Tensor::empty({static_cast<int64_t>(grids->size())});
+    std::ranges::transform(*grids, steps.mutable_data(), [](const Grid& g) { return static_cast<real>(g.scale); });
+    learned_.raw.assign(steps);
+    if (role_ == Role::kActivation) {
+      zero_point_ = Tensor::scalar(static_cast<real>((*grids)[0].zero_point)).reshape({1});
+    }
+  } else if (learns_clip()) {
+    learned_.raw.assign(Tensor::full({1}, static_cast<real>(std::max(observer_.range().high, kLeastStep))));
+  } else if (role_ == Role::kActivation) {
+    require(observer_.seen(), "fake_quant", "no data has passed, so there is no range");
+  }
+  phase_ = Phase::kAdapt;
+}
+
+void FakeQuant::fix(const Tensor& value) {
+  if (phase_ == Phase::kFixed) {
+    return;
+  }
+  adapt(value);
+  fix_on(learns_step() || learns_clip() ? learned_grids() : found_grids(value));
+}
+
+void FakeQuant::fix_on(const GridsPtr& grids) {
+  store(grids);
+  phase_ = Phase::kFixed;
+}
+
+void FakeQuant::store(const GridsPtr& grids) {
+  const auto n = static_cast<int64_t>(grids->size());
+  scale_ = Tensor::empty({n});
+  zero_point_ = Tensor::empty({n});
+  for (int64_t i = 0; i < n; ++i) {
+    scale_.mutable_data()[i] = static_cast<real>((*grids)[static_cast<size_t>(i)].scale);
+    zero_point_.mutable_data()[i] = static_cast<real>((*grids)[static_cast<size_t>(i)].zero_point);
+  }
+  fixed_ = grids;
+}
+
+GridsPtr FakeQuant::stored() const {
+  if (fixed_ == nullptr) {  // loaded from a file
+    const Codes codes = codes_of(role_, spec_);
+    require(scale_.defined() && zero_point_.defined() && scale_.shape() == zero_point_.shape(), "fake_quant",
+            "fixed grids without scales");
+    Grids grids;
+    for (int64_t i = 0; i < scale_.elements(); ++i) {
+      const real zero = zero_point_.data()[i];
+      require(zero >= static_cast<real>(codes.low) && zero <= static_cast<real>(codes.high), "fake_quant",
+              "zero-point ", zero, " is not a code");
+      grids.push_back({static_cast<float>(scale_.data()[i]), static_cast<int32_t>(zero), codes.low, codes.high});
+    }
+    fixed_ = make_grids(std::move(grids));
+  }
+  return fixed_;
+}
+
+Json FakeQuant::spec() const {
+  return {{"role", role_ == Role::kWeight ? "weight" : "activation"},
+          {"phase", kPhases[static_cast<size_t>(phase_)]},
+          {"tensor", to_json(spec_)}};
+}
+
+void FakeQuant::visit_state(const std::function<void(std::string_view, Tensor&)>& visit) {
+  fixed_ = phase_ == Phase::kFixed && scale_.defined() ? fixed_ : nullptr;
+  if (observer_.seen()) {
+    const auto [all, average] = observer_.ranges();
+    ranges_ = Tensor::of({4}, {static_cast<real>(all.low), static_cast<real>(all.high), static_cast<real>(average.low),
+                               static_cast<real>(average.high)});
+  }
+  visit("scale", scale_);
+  visit("zero_point", zero_point_);
+  visit("ranges", ranges_);
+  if (ranges_.defined() && !observer_.seen()) {  // has just been loaded
+    require(ranges_.shape() == Shape{4} && ranges_.all_finite(), "fake_quant",
+            "the ranges of an observer are malformed");
+    const auto at = [this](int64_t i) { return static_cast<float>(ranges_.data()[i]); };
+    observer_.restore({at(0), at(1)}, {at(2), at(3)});
+  }
+}
+
+void FakeQuant::visit_parameters(const std::function<void(std::string_view, Parameter&)>& visit) {
+  if (learned_.defined()) {
+    visit(learns_clip() ? "clip" : "step", learned_);
+  }
+}
+
+void add_fake_quant_kind(TransformKinds& kinds) {
+  kinds.add(std::string(FakeQuant::kKind), [](const Json& spec, const Shape& shape) {
+    const auto role = spec.at("role").get<std::string>();
+    require(role == "weight" || role == "activation", "fake_quant", "there is no role '", role, "'");
+    return std::make_shared<FakeQuant>(role == "weight" ? Role::kWeight : Role::kActivation,
+                                       tensor_spec_from(spec.at("tensor")), shape,
+                                       phase_named(spec.at("phase").get<std::string>()));
+  });
+}
+
+Variable binarize(const Variable& x, const GridsPtr& grids) {
+  Tensor y = Tensor::empty(x.shape());
+  const int64_t length = x.value().elements() / static_cast<int64_t>(grids->size());
+  for (int64_t i = 0; i < x.value().elements(); ++i) {
+    const real v = x.value().data()[i];
+    const auto alpha = static_cast<real>((*grids)[static_cast<size_t>(i / length)].scale);
+    y.mutable_data()[i] = v > 0 ? alpha : v < 0 ? -alpha : 0;
+  }
+  return make_op("binarize", std::move(y), {x}, [](const Tensor& g) -> Gradients { return {g}; }).on(grids);
+}
+
+}  // namespace whittle::inline WHITTLE_PRECISION::quant

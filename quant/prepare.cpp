@@ -1,0 +1,205 @@
+#include "quant/prepare.h"
+
+#include <algorithm>
+#include <cmath>
+#include <memory>
+#include <set>
+#include <utility>
+
+#include "core/error.h"
+#include "layers/fold.h"
+#include "layers/leaves.h"
+#include "layers/trace.h"
+
+namespace whittle::inline WHITTLE_PRECISION::quant {
+
+namespace {
+
+// Results that lie where their inputs lay, or that a device does not compute in integers (the last softmax).
+bool keeps_values(const Module& leaf) {
+  const std::string_view kind = leaf.kind();
+  if (const auto* const activation = dynamic_cast<const Activation*>(&leaf)) {
+    const Function f = activation->options().function;
+    return f == Function::kRelu || f == Function::kSoftmax || f == Function::kLogSoftmax;
+  }
+  return kind == "max_pool" || kind == "flatten" || kind == "dropout";
+}
+
+void check_skips(const std::vector<std::string>& skip, const Trace& traced) {
+  for (const std::string& pattern : skip) {
+    require(std::ranges::any_of(traced.calls, [&](const TracedCall& call) { return matches({pattern}, call.path); }),
+            "quantize", "skip '", pattern, "' fits no layer of the model");
+  }
+}
+
+FakeQuant* quantizer_in(const TransformChain& chain) { return chain.find<FakeQuant>(); }
+
+constexpr float kMostBias = 1073741824.0F;  // 2^30
+
+// The grids of a weight, with scales raised where the bias would not fit beside inputs of scale sx (A5).
+GridsPtr with_room_for(const Tensor& bias, float sx, const GridsPtr& grids) {
+  if (!bias.defined() || static_cast<int64_t>(grids->size()) != bias.elements()) {
+    return grids;
+  }
+  Grids raised = *grids;
+  for (size_t c = 0; c < raised.size(); ++c) {
+    const float b = std::abs(static_cast<float>(bias.data()[c]));
+    if (b / (sx * raised[c].scale) > kMostBias) {
+      raised[c].scale = b / sx * (1 / kMostBias);
+    }
+  }
+  return make_grids(std::move(raised));
+}
+
+}  // namespace
+
+void prepare(Module& model, const Shape& input, const QuantSpec& spec, const PrepareOptions& options) {
+  check_weights(spec.weights);
+  check_activations(spec.activations);
+  const Trace traced = trace(model, input);
+  check_skips(spec.skip, traced);
+  std::set<const Module*> called;
+  for (const TracedCall& call : traced.calls) {
+    require(called.insert(call.module).second, "quantize", "'", call.path,
+            "' is called twice; one grid cannot serve two results, so give each call a layer of its own");
+    require(quantizer_in(call.module->output) == nullptr && quantizer_in(call.module->input) == nullptr, "quantize",
+            "'", call.path, "' is quantized already");
+    if (const auto* const layer = dynamic_cast<const WeightedLayer*>(call.module)) {
+      require(quantizer_in(layer->weight.chain) == nullptr, "quantize", "'", call.path, "' is quantized already");
+      if (spec.weights.quantizes() && !matches(spec.skip, call.path)) {
+        (void)weight_runs(layer->weight.shape(), spec.weights);
+      }
+    }
+  }
+
+  fold_norms(model, {.live = options.live_norms});
+  const auto activation = [&] { return std::make_shared<FakeQuant>(Role::kActivation, spec.activations); };
+  for (const TracedCall& call : traced.calls) {
+    auto* const layer = dynamic_cast<WeightedLayer*>(call.module);
+    const bool skipped = matches(spec.skip, call.path);
+    if (layer != nullptr && !skipped && spec.weights.quantizes()) {
+      layer->weight.chain.attach(std::make_shared<FakeQuant>(Role::kWeight, spec.weights, layer->weight.shape()));
+    }
+    if (!spec.activations.quantizes()) {
+      continue;
+    }
+    if (spec.activations.dynamic) {
+      if (layer != nullptr && !skipped) {
+        layer->input.attach(activation());
+      }
+      continue;
+    }
+    // A model that begins without an Input leaf: its first readers quantize for themselves.
+    if (call.module->kind() != "input" && std::ranges::count(call.inputs, 0) > 0 && layer != nullptr) {
+      layer->input.attach(activation());
+    }
+    const bool is_last = call.output == traced.output;
+    if (!keeps_values(*call.module) && !(skipped && is_last)) {
+      call.module->output.attach(activation());
+    }
+  }
+}
+
+std::vector<NamedQuantizer> quantizers(Module& model) {
+  std::vector<NamedQuantizer> found;
+  const auto add = [&found](const std::string& name, const TransformChain& chain) {
+    if (FakeQuant* const quantizer = quantizer_in(chain)) {
+      found.push_back({name, quantizer});
+    }
+  };
+  for (const auto& [name, parameter] : model.parameters()) {
+    add(name, parameter->chain);
+  }
+  for (const NamedChain& named : model.activation_chains()) {
+    add(named.name, *named.chain);
+  }
+  return found;
+}
+
+CalibrationReport calibrate(Module& model, const std::function<Tensor()>& next,
+                            const std::function<void(int64_t samples)>& progress) {
+  const std::vector<NamedQuantizer> found = quantizers(model);
+  require(!found.empty(), "calibrate", "the model has no quantizers; prepare() plugs them in");
+  const EvaluationMode evaluation(model);
+  const NoGrad no_grad;
+  CalibrationReport report;
+  for (Tensor batch = next(); batch.defined(); batch = next()) {
+    require(batch.all_finite(), "calibrate", "the calibration data hold NaN or infinity, in samples ", report.samples,
+            " to ", report.samples + batch.dim(0) - 1);
+    model(batch);
+    report.samples += batch.dim(0);
+    if (progress) {
+      progress(report.samples);
+    }
+  }
+  require(report.samples > 0, "calibrate", "the calibration set is empty");
+  constexpr double kTooMuch = 2;
+  for (const auto& [name, quantizer] : found) {
+    const double ratio = quantizer->observer().outlier_ratio();
+    if (quantizer->role() == Role::kActivation && ratio > kTooMuch) {
+      report.warnings.push_back({name, ratio});
+    }
+  }
+  return report;
+}
+
+Variable unquantized_weight(WeightedLayer& layer) { return layer.weight_before(Stage::kFakeQuant); }
+
+void adapt(Module& model) {
+  for (const auto& [path, module] : model.modules()) {
+    for (TransformChain* const chain : {&module->input, &module->output}) {
+      if (FakeQuant* const quantizer = quantizer_in(*chain)) {
+        quantizer->adapt();
+      }
+    }
+    if (auto* const layer = dynamic_cast<WeightedLayer*>(module)) {
+      if (FakeQuant* const quantizer = quantizer_in(layer->weight.chain)) {
+        const NoGrad no_grad;
+        quantizer->adapt(unquantized_weight(*layer).value());
+      }
+    }
+  }
+}
+
+void freeze(Module& model, const Shape& input) {
+  freeze_folds(model);
+  for (const NamedChain& named : model.activation_chains()) {
+    if (FakeQuant* const quantizer = quantizer_in(*named.chain)) {
+      quantizer->fix();
+    }
+  }
+  // Which grid each leaf reads from decides whether its bias fits.
+  const NoGrad no_grad;
+  const Trace traced = trace(model, input);
+  for (const TracedCall& call : traced.calls) {
+    auto* const layer = dynamic_cast<WeightedLayer*>(call.module);
+    FakeQuant* const quantizer = layer == nullptr ? nullptr : quantizer_in(layer->weight.chain);
+    if (quantizer == nullptr || quantizer->phase() == Phase::kFixed) {
+      continue;
+    }
+    quantizer->fix(unquantized_weight(*layer).value());
+    const GridsPtr from =
+        layer->input.empty() ? traced.values[static_cast<size_t>(call.inputs[0])].grids : layer->input.grids();
+    if (from != nullptr && from->size() == 1) {
+      quantizer->fix_on(with_room_for(layer->effective_bias().value(), (*from)[0].scale, quantizer->grids()));
+    }
+  }
+}
+
+bool is_quantized(Module& model) { return !quantizers(model).empty(); }
+
+void strip(Module& model) {
+  const auto clear = [](TransformChain& chain) {
+    if (quantizer_in(chain) != nullptr) {
+      chain.detach(Stage::kFakeQuant);
+    }
+  };
+  for (const auto& [name, parameter] : model.parameters()) {
+    clear(parameter->chain);
+  }
+  for (const NamedChain& named : model.activation_chains()) {
+    clear(*named.chain);
+  }
+}
+
+}  // namespace whittle::inline WHITTLE_PRECISION::quant

@@ -1,0 +1,106 @@
+#include "quant/spec.h"
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <utility>
+
+#include "core/error.h"
+#include "core/json.h"
+
+namespace whittle::inline WHITTLE_PRECISION::quant {
+
+namespace {
+
+constexpr std::array<std::pair<Granularity, std::string_view>, 3> kGranularities{
+    {{Granularity::kTensor, "tensor"}, {Granularity::kChannel, "channel"}, {Granularity::kGroup, "group"}}};
+
+constexpr std::array<std::pair<RangeRule, std::string_view>, 7> kRules{{{RangeRule::kMinMax, "minmax"},
+                                                                        {RangeRule::kMovingAverage, "average"},
+                                                                        {RangeRule::kPercentile, "percentile"},
+                                                                        {RangeRule::kMse, "mse"},
+                                                                        {RangeRule::kEntropy, "entropy"},
+                                                                        {RangeRule::kLearnedStep, "lsq"},
+                                                                        {RangeRule::kLearnedClip, "pact"}}};
+
+template <class Table, class T>
+std::string_view name_in(const Table& table, T value) {
+  return std::ranges::find(table, value, &Table::value_type::first)->second;
+}
+
+template <class Table>
+auto named_in(const Table& table, const char* what, std::string_view name) {
+  const auto found = std::ranges::find(table, name, &Table::value_type::second);
+  std::string names;
+  for (const auto& [value, known] : table) {
+    names += (names.empty() ? "" : ", ") + std::string(known);
+  }
+  require(found != table.end(), "quantize", "there is no ", what, " '", name, "'; there are ", names);
+  return found->first;
+}
+
+void check(const char* what, const TensorSpec& spec) {
+  require(spec.bits >= 0 && spec.bits <= 16, "quantize", "bits of ", what, " are ", spec.bits,
+          ", expected 1 to 16, or 0 for float");
+  require(spec.range != RangeRule::kPercentile || (spec.percentile > 50 && spec.percentile <= 100), "quantize",
+          "percentile ", spec.percentile, " is outside (50, 100]");
+}
+
+}  // namespace
+
+std::string_view name_of(Granularity per) { return name_in(kGranularities, per); }
+std::string_view name_of(RangeRule rule) { return name_in(kRules, rule); }
+Granularity granularity_named(std::string_view name) { return named_in(kGranularities, "granularity", name); }
+RangeRule range_rule_named(std::string_view name) { return named_in(kRules, "range rule", name); }
+
+void check_weights(const TensorSpec& spec) {
+  check("weights", spec);
+  require((spec.per == Granularity::kGroup) == (spec.group > 0), "quantize", "weights per ", name_of(spec.per),
+          " with groups of ", spec.group);
+  require(spec.range != RangeRule::kMovingAverage && spec.range != RangeRule::kEntropy &&
+              spec.range != RangeRule::kLearnedClip && !spec.dynamic,
+          "quantize", "'", spec.dynamic ? "dynamic" : name_of(spec.range), "' is for activations, not for weights");
+}
+
+void check_activations(const TensorSpec& spec) {
+  check("activations", spec);
+  require(spec.per == Granularity::kTensor || (spec.dynamic && spec.per == Granularity::kChannel), "quantize",
+          "activations are quantized per tensor, or per sample where ranges are dynamic, not per ", name_of(spec.per));
+  require(!spec.dynamic || spec.range == RangeRule::kMinMax, "quantize", "a dynamic range is the smallest and largest ",
+          "value, not '", name_of(spec.range), "'");
+}
+
+Json to_json(const TensorSpec& spec) {
+  return {{"bits", spec.bits},      {"symmetric", spec.symmetric},  {"per", name_of(spec.per)},
+          {"group", spec.group},    {"range", name_of(spec.range)}, {"percentile", spec.percentile},
+          {"dynamic", spec.dynamic}};
+}
+
+TensorSpec tensor_spec_from(const Json& json) {
+  return {.bits = json.at("bits").get<int>(),
+          .symmetric = json.at("symmetric").get<bool>(),
+          .per = granularity_named(json.at("per").get<std::string>()),
+          .group = json.at("group").get<int64_t>(),
+          .range = range_rule_named(json.at("range").get<std::string>()),
+          .percentile = json.at("percentile").get<double>(),
+          .dynamic = json.at("dynamic").get<bool>()};
+}
+
+bool matches(const std::vector<std::string>& patterns, std::string_view path) {
+  return std::ranges::any_of(patterns, [&](const std::string& pattern) {
+    return pattern.ends_with('*') ? path.starts_with(std::string_view(pattern).substr(0, pattern.size() - 1))
+                                  : path == pattern;
+  });
+}
+
+Codes weight_codes(const TensorSpec& spec) {
+  const int32_t high = (1 << (spec.bits - 1)) - 1;
+  if (!spec.symmetric) {
+    return {-high - 1, high};
+  }
+  return spec.bits == 1 ? Codes{-1, 1} : Codes{-high, high};
+}
+
+Codes activation_codes(const TensorSpec& spec) { return {-(1 << (spec.bits - 1)), (1 << (spec.bits - 1)) - 1}; }
+
+}  // namespace whittle::inline WHITTLE_PRECISION::quant

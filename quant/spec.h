@@ -1,0 +1,79 @@
+// What is to be quantized how: plain, validated data.
+//
+//   TensorSpec   of one tensor: bits, symmetry, granularity, how its range is found
+//   QuantSpec    of a model: a TensorSpec for weights and one for activations, and who is left out
+//
+// A spec says nothing about ranges that were found (quant/observer.h), about rounding
+// (kernels/arithmetic.h) or about where quantizers are plugged in (quant/prepare.h).
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "core/json_fwd.h"
+#include "core/real.h"
+
+namespace whittle::inline WHITTLE_PRECISION::quant {
+
+enum class Granularity : uint8_t {
+  kTensor,
+  kChannel,  // per output channel of a weight, per sample of an activation
+  kGroup     // per `group` consecutive inputs of an output channel
+};
+
+// How the range [low, high] that the codes span is found.
+enum class RangeRule : uint8_t {
+  kMinMax,         // all that was seen
+  kMovingAverage,  // of the batches' smallest and largest
+  kPercentile,     // all but the share of 1 - percentile / 100
+  kMse,            // least squared error
+  kEntropy,        // least Kullback-Leibler divergence of the histogram (activations)
+  kLearnedStep,    // a trained scale (LSQ)
+  kLearnedClip     // a trained upper end behind a ReLU (PACT, activations)
+};
+
+struct TensorSpec {
+  int bits = 8;           // 1 to 16; 0: left in float
+  bool symmetric = true;  // zero-point 0
+  Granularity per = Granularity::kTensor;
+  int64_t group = 0;  // of kGroup
+  RangeRule range = RangeRule::kMinMax;
+  double percentile = 99.99;  // of kPercentile
+  bool dynamic = false;       // activations: the range of each sample, found when it passes
+
+  bool quantizes() const { return bits > 0; }
+  friend bool operator==(const TensorSpec&, const TensorSpec&) = default;
+};
+
+struct QuantSpec {
+  TensorSpec weights{.per = Granularity::kChannel};
+  TensorSpec activations{.symmetric = false};
+  std::vector<std::string> skip{};  // paths of layers left in float; "*" at the end stands for anything
+};
+
+std::string_view name_of(Granularity per);
+std::string_view name_of(RangeRule rule);
+Granularity granularity_named(std::string_view name);  // throws Error with the names there are
+RangeRule range_rule_named(std::string_view name);
+
+// Throws Error in one sentence if a spec makes no sense. `what` names it: "weights".
+void check_weights(const TensorSpec& spec);
+void check_activations(const TensorSpec& spec);
+
+Json to_json(const TensorSpec& spec);
+TensorSpec tensor_spec_from(const Json& json);
+
+// Whether `path` is named by a list of paths and prefixes with "*".
+bool matches(const std::vector<std::string>& patterns, std::string_view path);
+
+// The smallest and largest code of a weight, [-(2^(b-1) - 1), 2^(b-1) - 1], and of an activation, [-2^(b-1), 2^(b-1) -
+// 1]. A symmetric weight of one bit has the codes -1 and 1, and 0 where it is exactly 0 (pruned).
+struct Codes {
+  int32_t low, high;
+};
+Codes weight_codes(const TensorSpec& spec);
+Codes activation_codes(const TensorSpec& spec);
+
+}  // namespace whittle::inline WHITTLE_PRECISION::quant
