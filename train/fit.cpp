@@ -159,12 +159,22 @@ class Fit {
     if (!std::isfinite(norm)) {  // exactly if some gradient is not
       not_finite("a gradient is not finite", optim::first_non_finite_gradient(parameters).value_or(""));
     }
+    if (options_.hooks.after_backward) {
+      options_.hooks.after_backward(point());
+    }
     optimizer_->rate = schedule_.rate_at(optimizer_->steps());
     optimizer_->step();
+    if (options_.hooks.after_step) {
+      options_.hooks.after_step(point());
+    }
     if (ema_.has_value()) {
       ema_->update();
     }
     sums_.add(value, output.value(), batch, splits_.train.preprocessing());
+  }
+
+  FitHooks::Point point() const {
+    return {.step = optimizer_->steps(), .steps = options_.epochs * loader_.batches(), .rate = optimizer_->rate};
   }
 
   [[noreturn]] void not_finite(const char* what, const std::string& where) const {
@@ -190,7 +200,8 @@ class Fit {
         record.validation = evaluate(model_, splits_.validation);
       }
       const Metrics& now = record.validation.samples > 0 ? record.validation : record.train;
-      record.best = !best_.has_value() || better(now, *best_, classification);
+      const bool may_keep = !options_.hooks.may_keep || options_.hooks.may_keep(point());
+      record.best = may_keep && (!best_.has_value() || better(now, *best_, classification));
       if (record.best) {
         best_ = now;
         result_.best_epoch = epoch_;
@@ -198,7 +209,8 @@ class Fit {
       }
     }
     result_.history.push_back(record);
-    result_.stopped_early = options_.patience > 0 && epoch_ - result_.best_epoch >= options_.patience;
+    result_.stopped_early =
+        options_.patience > 0 && best_.has_value() && epoch_ - result_.best_epoch >= options_.patience;
     save_last();
     write_log();
     observer_.epoch(record);
@@ -226,6 +238,9 @@ class Fit {
     optimizer_->store(checkpoint);
     if (ema_.has_value()) {
       ema_->store(checkpoint);
+    }
+    if (options_.hooks.store) {
+      options_.hooks.store(checkpoint);
     }
     const data::LoaderPosition position = loader_.position();
     Json state = {{"settings", settings()},
@@ -321,6 +336,9 @@ class Fit {
       optimizer_->restore(checkpoint);
       if (ema_.has_value()) {
         ema_->restore(checkpoint);
+      }
+      if (options_.hooks.restore) {
+        options_.hooks.restore(checkpoint);
       }
       loader_.seek(position);
       sums_ = sums;

@@ -267,7 +267,7 @@ TEST_SUITE("select") {
     const Bank bank({{2, 4}});
     bank.layers[0]->weight.raw.assign(Tensor::of({2, 4}, {1, -1, 3, -3, 0.5, -2, 2, 1.5}));
     const double lambda = 1.1 * deviations(bank.targets).at("l0.weight");
-    CHECK(lambda == doctest::Approx(1.1 * std::sqrt((1 + 1 + 9 + 9 + 0.25 + 4 + 4 + 2.25) / 8 - 1.0 / 64)));
+    CHECK(lambda == doctest::Approx(1.1 * std::sqrt((1 + 1 + 9 + 9 + 0.25 + 4 + 4 + 2.25) / 8 - 1.0 / 16)));
     const MaskSet set = select_below(bank.targets, magnitude(bank.targets), {{"l0.weight", lambda}});
     CHECK(set.at("l0.weight").keep == std::vector<uint8_t>{0, 0, 1, 1, 0, 0, 0, 0});
     const MaskSet at_two = select_below(bank.targets, magnitude(bank.targets), {{"l0.weight", 2}});
