@@ -187,7 +187,7 @@ void store_chains(Checkpoint& checkpoint, std::span<const NamedChain> chains) {
       specs[named.name].push_back({{"kind", transform.kind()}, {"spec", transform.spec()}});
       transform.visit_state([&](std::string_view name, Tensor& state) {
         if (state.defined()) {
-          checkpoint.tensors[key_of(named.prefix, transform, name)] = StoredTensor::from(state);
+          checkpoint.tensors[key_of(named.prefix, transform, name)] = transform.stored(state);
         }
       });
       transform.visit_parameters([&](std::string_view name, Parameter& parameter) {

@@ -59,6 +59,8 @@ class Transform {
   // trainable Parameters. Names are local ("scale"); a single unnamed tensor may
   // use "". Loading assigns to the tensor through the reference.
   virtual void visit_state(const std::function<void(std::string_view name, Tensor& state)>& /*visit*/) {}
+  // How a state goes into a file; loading takes any dtype.
+  virtual StoredTensor stored(const Tensor& state) const { return StoredTensor::from(state); }
   virtual void visit_parameters(const std::function<void(std::string_view name, Parameter& parameter)>& /*visit*/) {}
 };
 

@@ -26,8 +26,12 @@ Norm::Norm(int64_t channels, const NormOptions& norm_options) : options(norm_opt
   require(options.epsilon > 0, "batch_norm", "epsilon ", options.epsilon, " is not positive");
   require(options.momentum >= 0 && options.momentum <= 1, "batch_norm", "momentum ", options.momentum,
           " is outside [0, 1]");
-  gamma = Parameter(Tensor::full({channels}, 1));
-  beta = Parameter(Tensor::zeros({channels}));
+  resize(channels);
+}
+
+void Norm::resize(int64_t channels) {
+  gamma.raw = Variable::leaf(Tensor::full({channels}, 1));
+  beta.raw = Variable::leaf(Tensor::zeros({channels}));
   running_mean = Tensor::zeros({channels});
   running_variance = Tensor::full({channels}, 1);
 }
@@ -92,6 +96,15 @@ BatchNorm::BatchNorm(const Options& options)
 }
 
 std::string BatchNorm::details() const { return std::string(act_name(options_.act)); }
+
+void BatchNorm::resize(const LayerWidths& widths) {
+  require(widths.in >= 1 && widths.in == widths.out, "batch_norm", "cannot read ", widths.in, " channels and make ",
+          widths.out);
+  require(norm.gamma.chain.empty() && norm.beta.chain.empty(), "batch_norm",
+          "cannot change its width: a parameter has transforms");
+  norm.resize(widths.out);
+  options_.channels = widths.out;
+}
 
 void BatchNorm::reset(RngKey /*key*/) { norm.reset(); }
 

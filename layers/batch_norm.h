@@ -23,7 +23,8 @@ struct Norm {
   Tensor running_mean, running_variance;  // [C], the variance unbiased
 
   bool defined() const { return gamma.defined(); }
-  void reset();  // gamma 1, beta 0, mean 0, variance 1
+  void resize(int64_t channels);  // and as new
+  void reset();                   // gamma 1, beta 0, mean 0, variance 1
   // act(gamma (x - mean) / sqrt(variance + epsilon) + beta)
   Variable apply(const Variable& x, Act act, bool training);
 
@@ -59,6 +60,8 @@ class BatchNorm : public Module {
   std::string_view kind() const override { return "batch_norm"; }
   std::string details() const override;
   const Options& options() const { return options_; }
+  LayerWidths widths() const override { return {options_.channels, options_.channels}; }
+  void resize(const LayerWidths& widths) override;
   void reset(RngKey key) override;
 
   Norm norm;

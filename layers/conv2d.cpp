@@ -20,6 +20,17 @@ Shape weight_shape(const Conv2dOptions& o) {
 
 Conv2d::Conv2d(const Options& options) : WeightedLayer(weight_shape(options), options), options_(options) {}
 
+void Conv2d::resize(const LayerWidths& widths) {
+  Conv2dOptions resized = options_;
+  resized.in = widths.in;
+  resized.out = widths.out;
+  if (options_.groups > 1 && options_.groups == options_.in && options_.groups == options_.out) {  // depthwise
+    resized.groups = widths.in;
+  }
+  reshape_parameters(weight_shape(resized));
+  options_ = resized;
+}
+
 std::string Conv2d::details() const {
   const Options& o = options_;
   std::ostringstream text;

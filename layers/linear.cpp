@@ -15,6 +15,14 @@ Shape weight_shape(const LinearOptions& o) {
 
 Linear::Linear(const Options& options) : WeightedLayer(weight_shape(options), options), options_(options) {}
 
+void Linear::resize(const LayerWidths& widths) {
+  LinearOptions resized = options_;
+  resized.in = widths.in;
+  resized.out = widths.out;
+  reshape_parameters(weight_shape(resized));
+  options_ = resized;
+}
+
 std::string Linear::details() const {
   return std::to_string(options_.in) + "->" + std::to_string(options_.out) + suffix();
 }

@@ -24,6 +24,8 @@ class Linear : public WeightedLayer {  // weight [out, in]
   std::string details() const override;
   int64_t macs(std::span<const Shape> inputs, const Shape& result) const override;
   const Options& options() const { return options_; }
+  LayerWidths widths() const override { return {options_.in, options_.out}; }
+  void resize(const LayerWidths& widths) override;
 
  protected:
   Variable weighted_sum(const Variable& x, const Variable& w, const Variable& b, bool plain) const override;

@@ -55,6 +55,8 @@ Variable Module::call(std::span<const Variable> inputs) {
   }
 }
 
+void Module::resize(const LayerWidths& /*widths*/) { fail(kind(), "has no width to change"); }
+
 void Module::train_alone(bool on) {
   training_ = on;
   input.train(on);

@@ -49,6 +49,13 @@ struct InputCount {
   size_t most = 1;
 };
 
+// What a leaf with parameters reads and makes: channels, or features.
+struct LayerWidths {
+  int64_t in = 0;
+  int64_t out = 0;
+  friend bool operator==(const LayerWidths&, const LayerWidths&) = default;
+};
+
 class Module {
  public:
   Module() = default;
@@ -78,6 +85,14 @@ class Module {
   virtual InputCount input_count() const { return {}; }
   // Multiply-accumulates of one call; 0 for what does not multiply by weights.
   virtual int64_t macs(std::span<const Shape> /*inputs*/, const Shape& /*result*/) const { return 0; }
+
+  // {0, 0} where no parameter depends on it.
+  virtual LayerWidths widths() const { return {}; }
+  // Other widths from now on, as if the layer had been made with them: parameters and
+  // statistics get new shapes and begin as those of a new layer, but weights as zeros. For
+  // channel pruning, which fills in what is left. Throws, and changes nothing, if the kind has no
+  // widths, cannot have these, or a parameter has transforms.
+  virtual void resize(const LayerWidths& widths);
 
   bool is_leaf() const { return children_.empty(); }
 

@@ -67,6 +67,20 @@ void WeightedLayer::reset(RngKey key) {
   }
 }
 
+void WeightedLayer::reshape_parameters(const Shape& weight_shape) {
+  for (const NamedParameter& named : own_parameters()) {
+    require(named.parameter->chain.empty(), kind(), "cannot change its width: '", named.name, "' has transforms");
+  }
+  const int64_t out = weight_shape[0];
+  weight.raw = Variable::leaf(Tensor::zeros(weight_shape));
+  if (bias.defined()) {
+    bias.raw = Variable::leaf(Tensor::zeros({out}));
+  }
+  if (norm.defined()) {
+    norm.resize(out);
+  }
+}
+
 Variable WeightedLayer::weight_before(Stage stage) {
   if (fold() != nullptr) {
     fold()->set_factor(norm.factor());

@@ -71,6 +71,8 @@ class WeightedLayer : public Module {
   void reset(RngKey key) override;
 
  protected:
+  // Everything that has a row per output, as new.
+  void reshape_parameters(const Shape& weight_shape);
   // From Conv2dOptions or LinearOptions, which agree in these fields.
   template <class Options>
   WeightedLayer(const Shape& weight_shape, const Options& o)

@@ -93,7 +93,6 @@ class Fit {
         splits_(splits),
         options_(options),
         observer_(observer),
-        optimizer_(make_optimizer(options, model.all_parameters())),
         loader_(splits.train, {.batch = options.batch,
                                .drop_last = false,
                                .seed = options.seed,
@@ -102,9 +101,7 @@ class Fit {
         schedule_(optim::Schedule::parse(options.schedule, {.rate = options.rate,
                                                             .epochs = static_cast<double>(options.epochs),
                                                             .steps_per_epoch = loader_.batches()})) {
-    if (options.ema > 0) {
-      ema_.emplace(model.all_parameters(), optim::EmaOptions{.decay = options.ema}, states_of(model));
-    }
+    take_parameters();
   }
 
   FitResult run() {
@@ -129,6 +126,14 @@ class Fit {
   }
 
  private:
+  // What there is to train; again whenever transforms, which may own some of it, were made anew.
+  void take_parameters() {
+    optimizer_ = make_optimizer(options_, model_.all_parameters());
+    if (options_.ema > 0) {
+      ema_.emplace(model_.all_parameters(), optim::EmaOptions{.decay = options_.ema}, states_of(model_));
+    }
+  }
+
   // False if it was stopped in the middle.
   bool run_epoch() {
     epoch_start_ = Clock::now();
@@ -159,12 +164,22 @@ class Fit {
     if (!std::isfinite(norm)) {  // exactly if some gradient is not
       not_finite("a gradient is not finite", optim::first_non_finite_gradient(parameters).value_or(""));
     }
+    if (options_.hooks.after_backward) {
+      options_.hooks.after_backward(point());
+    }
     optimizer_->rate = schedule_.rate_at(optimizer_->steps());
     optimizer_->step();
+    if (options_.hooks.after_step) {
+      options_.hooks.after_step(point());
+    }
     if (ema_.has_value()) {
       ema_->update();
     }
     sums_.add(value, output.value(), batch, splits_.train.preprocessing());
+  }
+
+  FitHooks::Point point() const {
+    return {.step = optimizer_->steps(), .steps = options_.epochs * loader_.batches(), .rate = optimizer_->rate};
   }
 
   [[noreturn]] void not_finite(const char* what, const std::string& where) const {
@@ -190,7 +205,8 @@ class Fit {
         record.validation = evaluate(model_, splits_.validation);
       }
       const Metrics& now = record.validation.samples > 0 ? record.validation : record.train;
-      record.best = !best_.has_value() || better(now, *best_, classification);
+      const bool may_keep = !options_.hooks.may_keep || options_.hooks.may_keep(point());
+      record.best = may_keep && (!best_.has_value() || better(now, *best_, classification));
       if (record.best) {
         best_ = now;
         result_.best_epoch = epoch_;
@@ -198,7 +214,8 @@ class Fit {
       }
     }
     result_.history.push_back(record);
-    result_.stopped_early = options_.patience > 0 && epoch_ - result_.best_epoch >= options_.patience;
+    result_.stopped_early =
+        options_.patience > 0 && best_.has_value() && epoch_ - result_.best_epoch >= options_.patience;
     save_last();
     write_log();
     observer_.epoch(record);
@@ -226,6 +243,9 @@ class Fit {
     optimizer_->store(checkpoint);
     if (ema_.has_value()) {
       ema_->store(checkpoint);
+    }
+    if (options_.hooks.store) {
+      options_.hooks.store(checkpoint);
     }
     const data::LoaderPosition position = loader_.position();
     Json state = {{"settings", settings()},
@@ -318,9 +338,13 @@ class Fit {
                             .squared_error = state.at("sums").at(2).get<double>(),
                             .samples = state.at("sums").at(3).get<int64_t>()};
       restore_model(checkpoint, model_, options_.kinds != nullptr ? *options_.kinds : none);
+      take_parameters();
       optimizer_->restore(checkpoint);
       if (ema_.has_value()) {
         ema_->restore(checkpoint);
+      }
+      if (options_.hooks.restore) {
+        options_.hooks.restore(checkpoint);
       }
       loader_.seek(position);
       sums_ = sums;

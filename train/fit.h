@@ -18,6 +18,7 @@
 #include <atomic>
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <map>
 #include <optional>
 #include <string>
@@ -59,6 +60,25 @@ class FitObserver {
   virtual void epoch(const EpochRecord& /*record*/) {}
 };
 
+// What else happens while a model trains, such as pruning it step by step. All may be
+// empty; all are called on the thread of fit(). Steps count from the beginning of training,
+// over all runs of one that is resumed.
+struct FitHooks {
+  struct Point {
+    int64_t step = 0;   // optimizer steps done
+    int64_t steps = 0;  // of the whole training
+    double rate = 0;    // of the last step done
+  };
+  std::function<void(const Point&)> after_backward{};  // the gradients are there, clipped; the step comes next
+  std::function<void(const Point&)> after_step{};
+  // May the model of this point be kept as the best? What is still being made sparse is
+  // better than what comes out, and no use. Patience waits until one may.
+  std::function<bool(const Point&)> may_keep{};
+  // What hooks remember of their own, under names that begin with "train/", for resuming.
+  std::function<void(Checkpoint&)> store{};
+  std::function<void(const Checkpoint&)> restore{};
+};
+
 struct FitOptions {
   int64_t epochs = 10;
   int64_t batch = 64;
@@ -84,6 +104,7 @@ struct FitOptions {
   std::filesystem::path log{};                    // CSV, a line per epoch; empty: none
   std::map<std::string, std::string> metadata{};  // for the checkpoints: what model and data are; resume compares
 
+  FitHooks hooks{};
   const TransformKinds* kinds = nullptr;    // to rebuild transforms on resume; null: none are known
   const std::atomic<bool>* stop = nullptr;  // set by a signal handler: save and return
 };
@@ -94,7 +115,7 @@ void check_options(const FitOptions& options);
 
 struct FitResult {
   std::vector<EpochRecord> history;  // of all epochs, resumed ones too
-  int64_t best_epoch = 0;            // from 1
+  int64_t best_epoch = 0;            // from 1; 0: none might be kept
   int64_t steps = 0;
   bool interrupted = false;  // by options.stop; resume goes on
   bool stopped_early = false;

@@ -82,12 +82,41 @@ Description describe(std::string_view name, const Options& options) {
   return description;
 }
 
+namespace {
+
+// Layers only ever lose channels.
+void apply_widths(Module& model, const std::map<std::string, LayerWidths>& widths) {
+  size_t found = 0;
+  for (const auto& [path, module] : model.modules()) {
+    const auto wanted = widths.find(path);
+    if (wanted == widths.end()) {
+      continue;
+    }
+    ++found;
+    const LayerWidths as_built = module->widths();
+    const auto [in, out] = wanted->second;
+    require(in >= 1 && out >= 1 && in <= as_built.in && out <= as_built.out, "zoo", "the layer '", path,
+            "' cannot have ", in, " inputs and ", out, " outputs: it is built with ", as_built.in, " and ",
+            as_built.out);
+    module->resize(wanted->second);
+  }
+  for (const auto& [path, wanted] : widths) {
+    const auto modules = model.modules();
+    require(found == widths.size() || std::ranges::find(modules, path, &NamedModule::name) != modules.end(), "zoo",
+            "the description has widths for a layer '", path, "', which the model has not");
+  }
+}
+
+}  // namespace
+
 Model build(const Description& description) {
   // 8 GB of float32, fifteen times VGG-16. Every option of a model may be harmless and their product not.
   WeightLimit limit(int64_t{1} << 31, "which is the most the zoo builds");
   const NoInitialValues zeros;
   const Description complete = describe(description.name, description.options);
-  return entry(complete.name).build(complete.options);
+  Model model = entry(complete.name).build(complete.options);
+  apply_widths(*model, description.widths);
+  return model;
 }
 
 Model make(const Description& description) {
@@ -143,6 +172,17 @@ void read(const Json& json, Shape& shape) {
   shape = Shape(dims);
 }
 
+std::map<std::string, LayerWidths> widths_from(const Json& json) {
+  require(json.is_object(), "zoo", "the widths of a model's description are not a JSON object");
+  std::map<std::string, LayerWidths> widths;
+  for (const auto& [path, pair] : json.items()) {
+    require(pair.is_array() && pair.size() == 2 && pair[0].is_number_integer() && pair[1].is_number_integer(), "zoo",
+            "the widths of '", path, "' are not two integers");
+    widths.emplace(path, LayerWidths{pair[0].get<int64_t>(), pair[1].get<int64_t>()});
+  }
+  return widths;
+}
+
 }  // namespace
 
 std::string to_text(const Description& description) {
@@ -154,7 +194,11 @@ std::string to_text(const Description& description) {
         }
       },
       description.options);
-  return Json{{"name", description.name}, {"options", std::move(options)}}.dump();
+  Json json = {{"name", description.name}, {"options", std::move(options)}};
+  for (const auto& [path, widths] : description.widths) {
+    json["widths"][path] = {widths.in, widths.out};
+  }
+  return json.dump();
 }
 
 Description from_text(std::string_view text) {
@@ -181,7 +225,9 @@ Description from_text(std::string_view text) {
       options);
   require(known == given.size(), "zoo", "a model's description has an option that is none of ", names, ": ",
           given.dump());
-  return describe(json["name"].get<std::string>(), options);
+  Description description = describe(json["name"].get<std::string>(), options);
+  description.widths = widths_from(json.value("widths", Json::object()));
+  return description;
 }
 
 // ---- Checkpoints --------------------------------------------------------------------
@@ -203,8 +249,14 @@ Model load(const Checkpoint& checkpoint, const TransformKinds& kinds) {
   for (const auto& [name, tensor] : checkpoint.tensors) {
     stored += tensor.shape.elements();
   }
-  WeightLimit limit(stored, "which is all the numbers that its checkpoint holds");
-  Model model = build(description_of(checkpoint));
+  const Description description = description_of(checkpoint);
+  // A model that has lost channels is built whole and then cut: 1 GB of float32, twice VGG-16, is what a small file
+  // may ask for.
+  constexpr int64_t kMostBeforePruning = int64_t{1} << 28;
+  WeightLimit limit(description.widths.empty() ? stored : std::max(stored, kMostBeforePruning),
+                    description.widths.empty() ? "which is all the numbers that its checkpoint holds"
+                                               : "which is the most that a pruned model may have had");
+  Model model = build(description);
   restore_model(checkpoint, *model, kinds);
   return model;
 }

@@ -5,14 +5,16 @@
 //
 // A model takes some of the options below; its entry in list() holds those it
 // takes with their defaults, and asking for another is refused. The description of
-// a model is its name with all its options. As text it goes into a checkpoint, so
-// that a file alone rebuilds its model.
+// a model is its name with all its options, and the widths of layers that have lost
+// channels since (prune/compact.h). As text it goes into a checkpoint, so that a file
+// alone rebuilds its model.
 //
 // Initial values are He's for every weight and 0 for every bias, whatever the
 // papers used; initialize(*model, key) draws them for a seed.
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -39,7 +41,8 @@ struct Options {
 
 struct Description {
   std::string name;
-  Options options;  // all the model takes
+  Options options;                              // all the model takes
+  std::map<std::string, LayerWidths> widths{};  // by the layer's path: what differs from the model as published
 
   friend bool operator==(const Description&, const Description&) = default;
 };
@@ -71,7 +74,8 @@ std::shared_ptr<Module> make(std::string_view name, const Options& options = {})
 // VGG-16's takes seconds.
 std::shared_ptr<Module> build(const Description& description);
 
-// {"name":"resnet8","options":{"classes":10,"input":[32,32,3],...}} and back.
+// {"name":"resnet8","options":{"classes":10,"input":[32,32,3],...}} and back; with
+// "widths":{"conv1":[3,12],...}, read and made, if there are any.
 std::string to_text(const Description& description);
 Description from_text(std::string_view text);
 
