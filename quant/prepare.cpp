@@ -32,6 +32,48 @@ void check_skips(const std::vector<std::string>& skip, const Trace& traced) {
   }
 }
 
+// What each call gets, before anything is attached.
+class Plan {
+ public:
+  Plan(const QuantSpec& spec, const Trace& traced) : spec_(spec) {
+    for (const TracedCall& call : traced.calls) {
+      if (dynamic_cast<const WeightedLayer*>(call.module) != nullptr) {
+        first_ = first_ == nullptr ? &call : first_;
+        last_ = &call;
+      }
+    }
+  }
+
+  bool skips(const TracedCall& call) const { return matches(spec_.skip, call.path); }
+  TensorSpec weights(const TracedCall& call) const {
+    TensorSpec spec = spec_.weights;
+    spec.bits = skips(call) ? 0 : bits(call, spec.bits, &LayerBits::weights, &call == first_ || &call == last_);
+    return spec;
+  }
+  TensorSpec activations(const TracedCall& call) const {
+    TensorSpec spec = spec_.activations;
+    spec.bits = bits(call, spec.bits, &LayerBits::activations, call.module->kind() == "input" || &call == last_);
+    return spec;
+  }
+
+ private:
+  int bits(const TracedCall& call, int usual, int LayerBits::*part, bool at_an_edge) const {
+    if (usual == 0) {
+      return 0;
+    }
+    for (const LayerBits& other : spec_.bits) {
+      if (matches({other.layer}, call.path)) {
+        return other.*part;
+      }
+    }
+    return at_an_edge && spec_.edge_bits > 0 ? spec_.edge_bits : usual;
+  }
+
+  const QuantSpec& spec_;
+  const TracedCall* first_ = nullptr;
+  const TracedCall* last_ = nullptr;
+};
+
 FakeQuant* quantizer_in(const TransformChain& chain) { return chain.find<FakeQuant>(); }
 
 constexpr float kMostBias = 1073741824.0F;  // 2^30
@@ -58,44 +100,54 @@ void prepare(Module& model, const Shape& input, const QuantSpec& spec, const Pre
   check_activations(spec.activations);
   const Trace traced = trace(model, input);
   check_skips(spec.skip, traced);
+  for (const LayerBits& other : spec.bits) {
+    check_skips({other.layer}, traced);
+  }
+  const Plan plan(spec, traced);
   std::set<const Module*> called;
   for (const TracedCall& call : traced.calls) {
     require(called.insert(call.module).second, "quantize", "'", call.path,
             "' is called twice; one grid cannot serve two results, so give each call a layer of its own");
     require(quantizer_in(call.module->output) == nullptr && quantizer_in(call.module->input) == nullptr, "quantize",
             "'", call.path, "' is quantized already");
+    check_activations(plan.activations(call));
     if (const auto* const layer = dynamic_cast<const WeightedLayer*>(call.module)) {
       require(quantizer_in(layer->weight.chain) == nullptr, "quantize", "'", call.path, "' is quantized already");
-      if (spec.weights.quantizes() && !matches(spec.skip, call.path)) {
-        (void)weight_runs(layer->weight.shape(), spec.weights);
+      const TensorSpec weights = plan.weights(call);
+      check_weights(weights);
+      if (weights.quantizes()) {
+        (void)weight_runs(layer->weight.shape(), weights);
       }
     }
   }
 
   fold_norms(model, {.live = options.live_norms});
-  const auto activation = [&] { return std::make_shared<FakeQuant>(Role::kActivation, spec.activations); };
   for (const TracedCall& call : traced.calls) {
     auto* const layer = dynamic_cast<WeightedLayer*>(call.module);
-    const bool skipped = matches(spec.skip, call.path);
-    if (layer != nullptr && !skipped && spec.weights.quantizes()) {
-      layer->weight.chain.attach(std::make_shared<FakeQuant>(Role::kWeight, spec.weights, layer->weight.shape()));
+    const TensorSpec weights = plan.weights(call);
+    const TensorSpec activations = plan.activations(call);
+    const auto attach_to = [&](TransformChain& chain) {
+      chain.attach(std::make_shared<FakeQuant>(Role::kActivation, activations));
+    };
+    if (layer != nullptr && weights.quantizes()) {
+      layer->weight.chain.attach(std::make_shared<FakeQuant>(Role::kWeight, weights, layer->weight.shape()));
     }
-    if (!spec.activations.quantizes()) {
+    if (!activations.quantizes()) {
       continue;
     }
-    if (spec.activations.dynamic) {
-      if (layer != nullptr && !skipped) {
-        layer->input.attach(activation());
+    if (activations.dynamic) {
+      if (layer != nullptr && weights.quantizes()) {
+        attach_to(layer->input);
       }
       continue;
     }
     // A model that begins without an Input leaf: its first readers quantize for themselves.
     if (call.module->kind() != "input" && std::ranges::count(call.inputs, 0) > 0 && layer != nullptr) {
-      layer->input.attach(activation());
+      attach_to(layer->input);
     }
     const bool is_last = call.output == traced.output;
-    if (!keeps_values(*call.module) && !(skipped && is_last)) {
-      call.module->output.attach(activation());
+    if (!keeps_values(*call.module) && !(plan.skips(call) && is_last)) {
+      attach_to(call.module->output);
     }
   }
 }

@@ -47,10 +47,21 @@ struct TensorSpec {
   friend bool operator==(const TensorSpec&, const TensorSpec&) = default;
 };
 
+// Other bits for some layers: for their weights, and for what they give.
+struct LayerBits {
+  std::string layer;  // a path; "*" at the end stands for anything
+  int weights = 8;
+  int activations = 8;
+};
+
 struct QuantSpec {
   TensorSpec weights{.per = Granularity::kChannel};
   TensorSpec activations{.symmetric = false};
   std::vector<std::string> skip{};  // paths of layers left in float; "*" at the end stands for anything
+  std::vector<LayerBits> bits{};    // the first that fits a layer holds
+  // Of the ends of the network: its input, the weights of its first and of its last layer with weights, and the result
+  // of the last. 0: as everything else.
+  int edge_bits = 0;
 };
 
 std::string_view name_of(Granularity per);

@@ -1,0 +1,123 @@
+#include "quant/training.h"
+
+#include <algorithm>
+#include <charconv>
+#include <cmath>
+#include <vector>
+
+#include "core/error.h"
+
+namespace whittle::inline WHITTLE_PRECISION::quant {
+
+namespace {
+
+std::vector<std::string> parts_of(std::string_view text, char separator) {
+  std::vector<std::string> parts;
+  while (true) {
+    const size_t end = text.find(separator);
+    parts.emplace_back(text.substr(0, end));
+    if (end == std::string_view::npos) {
+      return parts;
+    }
+    text.remove_prefix(end + 1);
+  }
+}
+
+template <class Number>
+Number number_in(std::string_view text, const std::string& word) {
+  Number value{};
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+  require(error == std::errc() && end == text.data() + text.size(), "qat", "'", text, "' in '", word,
+          "' is not a number");
+  return value;
+}
+
+// "w4a8": the bits.
+void read_bits(const std::string& word, QuantSpec& spec) {
+  const size_t a = word.find('a');
+  require(word.starts_with('w') && a != std::string::npos, "qat", "'", word,
+          "' does not say the bits of weights and activations, as w8a8 does");
+  spec.weights.bits = number_in<int>(std::string_view(word).substr(1, a - 1), word);
+  spec.activations.bits = number_in<int>(std::string_view(word).substr(a + 1), word);
+}
+
+void read_word(const std::string& word, TrainingPlan& plan) {
+  QuantSpec& spec = plan.spec;
+  const size_t equals = word.find('=');
+  if (equals != std::string::npos) {
+    const std::string key = word.substr(0, equals);
+    const std::string value = word.substr(equals + 1);
+    if (key == "edges") {
+      spec.edge_bits = number_in<int>(value, word);
+    } else if (key == "skip") {
+      spec.skip = parts_of(value, '+');
+    } else if (key == "observe") {
+      plan.observe = number_in<double>(value, word);
+    } else if (key == "freeze") {
+      plan.freeze = number_in<double>(value, word);
+    } else {
+      fail("qat", "'", key, "' is not known; there are edges, skip, observe and freeze");
+    }
+    return;
+  }
+  if (word.starts_with("group:")) {
+    spec.weights.per = Granularity::kGroup;
+    spec.weights.group = number_in<int64_t>(std::string_view(word).substr(6), word);
+  } else if (word == "tensor" || word == "channel") {
+    spec.weights.per = granularity_named(word);
+  } else if (word == "symmetric") {
+    spec.activations.symmetric = true;
+  } else if (word == "pact") {
+    spec.weights.range = RangeRule::kLearnedStep;
+    spec.activations.range = RangeRule::kLearnedClip;
+  } else if (word == "average") {
+    spec.activations.range = RangeRule::kMovingAverage;
+  } else {
+    require(word == "lsq" || word == "minmax" || word == "mse", "qat", "'", word,
+            "' is not known; there are lsq, pact, minmax, average, mse, tensor, channel, group:N and symmetric");
+    spec.weights.range = range_rule_named(word);
+    // A least-error range needs a histogram, which training does not keep.
+    spec.activations.range = word == "mse" ? RangeRule::kMovingAverage : spec.weights.range;
+  }
+}
+
+}  // namespace
+
+TrainingPlan parse_training(std::string_view text) {
+  TrainingPlan plan;
+  const std::vector<std::string> words = parts_of(text, ',');
+  read_bits(words[0], plan.spec);
+  const auto usual = [](int bits, RangeRule wide) { return bits < 8 ? RangeRule::kLearnedStep : wide; };
+  plan.spec.weights.range = usual(plan.spec.weights.bits, RangeRule::kMinMax);
+  plan.spec.activations.range = usual(plan.spec.activations.bits, RangeRule::kMovingAverage);
+  plan.spec.edge_bits = plan.spec.weights.bits < 8 || plan.spec.activations.bits < 8 ? 8 : 0;
+  for (size_t i = 1; i < words.size(); ++i) {
+    read_word(words[i], plan);
+  }
+  check_weights(plan.spec.weights);
+  check_activations(plan.spec.activations);
+  require(plan.spec.edge_bits >= 0 && plan.spec.edge_bits <= 16, "qat", "edges=", plan.spec.edge_bits,
+          " is outside 0 to 16");
+  require(plan.observe >= 0 && plan.freeze <= 1 && plan.observe < plan.freeze, "qat", "observe=", plan.observe,
+          " and freeze=", plan.freeze, " are not shares of the training, one after the other");
+  return plan;
+}
+
+int64_t TrainingPlan::adapt_at(int64_t steps) const {
+  return std::max<int64_t>(1, std::llround(observe * static_cast<double>(steps)));
+}
+
+int64_t TrainingPlan::freeze_at(int64_t steps) const {
+  return std::max(adapt_at(steps), static_cast<int64_t>(std::llround(freeze * static_cast<double>(steps))));
+}
+
+void after_step(Module& model, const Shape& input, const TrainingPlan& plan, int64_t step, int64_t steps) {
+  if (step == plan.adapt_at(steps)) {
+    adapt(model);
+  }
+  if (step == plan.freeze_at(steps)) {
+    freeze(model, input);
+  }
+}
+
+}  // namespace whittle::inline WHITTLE_PRECISION::quant
