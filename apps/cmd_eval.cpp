@@ -26,29 +26,12 @@ struct Options {
   bool json = false;
 };
 
-const std::string& metadata(const Checkpoint& checkpoint, const std::string& file, const char* key) {
-  const auto found = checkpoint.metadata.find(key);
-  require(found != checkpoint.metadata.end(), "eval", file, " does not say what data it was trained on");
-  return found->second;
-}
-
-// The same split as in training, unless the command line names another data set.
-DataArguments data_of(const Options& options, const Checkpoint& checkpoint) {
-  if (!options.data.name.empty()) {
-    return options.data;
-  }
-  DataArguments arguments = DataArguments::from_text(metadata(checkpoint, options.model, kDataKey));
-  arguments.dir = options.data.dir;
-  return arguments;
-}
-
 void eval(const Options& options) {
   set_num_threads(options.threads);
   const Checkpoint checkpoint = load_checkpoint(options.model);
   const std::shared_ptr<Module> model = load_model(checkpoint);
-  const DataArguments arguments = data_of(options, checkpoint);
+  const auto [arguments, splits] = data_of("eval", options.model, checkpoint, options.data);
   const data::DataInfo& about = data::info(arguments.name);
-  const data::Splits splits = data::load(arguments.name, arguments.load_options());
   require(options.split == "test" || options.split == "validation" || options.split == "train", "eval",
           "there is no split '", options.split, "'; there are train, validation and test");
   const data::Dataset& chosen = options.split == "test"         ? splits.test
@@ -56,10 +39,7 @@ void eval(const Options& options) {
                                                                 : splits.train;
   require(!chosen.empty(), "eval", "the data set '", arguments.name, "' has no ", options.split, " samples");
 
-  // Inputs are scaled as the model saw them in training.
-  const data::Dataset scaled =
-      chosen.with(data::preprocessing_from_json(metadata(checkpoint, options.model, kPreprocessingKey)));
-  const Metrics metrics = evaluate(*model, scaled);
+  const Metrics metrics = evaluate(*model, chosen);
   std::cout << arguments.name << ' ' << options.split << ": " << sentence(metrics, about) << '\n';
   if (options.json) {
     std::cout << json_line({{"model", options.model},

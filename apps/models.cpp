@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "prune/mask.h"
+
 namespace whittle::apps {
 
 namespace {
@@ -38,7 +40,11 @@ void add_model_arguments(CLI::App& verb, ModelArguments& arguments) {
 }
 
 const TransformKinds& known_transforms() {
-  static const TransformKinds kinds;
+  static const TransformKinds kinds = [] {
+    TransformKinds known;
+    prune::add_mask_kind(known);
+    return known;
+  }();
   return kinds;
 }
 
