@@ -29,6 +29,7 @@ void add_data(CLI::App& program);
 void add_eval(CLI::App& program);
 void add_info(CLI::App& program);
 void add_inspect(CLI::App& program);
+void add_prune(CLI::App& program);
 void add_quantize(CLI::App& program);
 void add_train(CLI::App& program);
 

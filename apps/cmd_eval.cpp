@@ -30,9 +30,8 @@ void eval(const Options& options) {
   set_num_threads(options.threads);
   const Checkpoint checkpoint = load_checkpoint(options.model);
   const std::shared_ptr<Module> model = load_model(checkpoint);
-  const DataArguments arguments = data_of(checkpoint, options.model, options.data);
+  const auto [arguments, splits] = data_of("eval", options.model, checkpoint, options.data);
   const data::DataInfo& about = data::info(arguments.name);
-  const data::Splits splits = data::load(arguments.name, arguments.load_options());
   require(options.split == "test" || options.split == "validation" || options.split == "train", "eval",
           "there is no split '", options.split, "'; there are train, validation and test");
   const data::Dataset& chosen = options.split == "test"         ? splits.test
@@ -40,7 +39,7 @@ void eval(const Options& options) {
                                                                 : splits.train;
   require(!chosen.empty(), "eval", "the data set '", arguments.name, "' has no ", options.split, " samples");
 
-  const Metrics metrics = evaluate(*model, as_trained(checkpoint, options.model, chosen));
+  const Metrics metrics = evaluate(*model, chosen);
   std::cout << arguments.name << ' ' << options.split << ": " << sentence(metrics, about) << '\n';
   if (options.json) {
     std::cout << json_line({{"model", options.model},

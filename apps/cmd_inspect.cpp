@@ -20,6 +20,7 @@
 #include "core/json.h"
 #include "layers/summary.h"
 #include "layers/zoo/zoo.h"
+#include "prune/mask.h"
 #include "train/fit.h"
 
 namespace whittle::apps {
@@ -42,13 +43,19 @@ struct Options {
 
 struct Described {
   zoo::Description description;
-  Summary summary;  // for one sample
+  Summary summary;                           // for one sample
+  std::vector<prune::SparsityRow> sparsity;  // empty where nothing is pruned
 };
 
 Described described(const zoo::Description& description, Module& model) {
   std::vector<int64_t> batch{1};
   std::ranges::copy(description.options.input->dims(), std::back_inserter(batch));
-  return {description, summarize(model, Shape(batch))};
+  std::vector<prune::SparsityRow> sparsity = prune::sparsity(model);
+  if (std::ranges::none_of(sparsity,
+                           [](const auto& row) { return row.masked || (row.zeros > 0 && row.zeros < row.elements); })) {
+    sparsity.clear();
+  }
+  return {description, summarize(model, Shape(batch)), std::move(sparsity)};
 }
 
 Json to_json(const Shape& shape) { return std::vector<int64_t>(shape.dims().begin(), shape.dims().end()); }
@@ -69,6 +76,13 @@ Json to_json(const Described& model) {
                               {"total", row.total},
                               {"macs", row.macs}});
   }
+  if (!model.sparsity.empty()) {
+    json["sparsity"] = {{"share", prune::sparsity_of(model.sparsity)}, {"parameters", Json::array()}};
+    for (const prune::SparsityRow& row : model.sparsity) {
+      json["sparsity"]["parameters"].push_back(
+          {{"name", row.name}, {"elements", row.elements}, {"zeros", row.zeros}, {"masked", row.masked}});
+    }
+  }
   return json;
 }
 
@@ -77,6 +91,9 @@ void print(const Described& model) {
   std::cout << entry.name << ": " << entry.summary << " (" << entry.source << "), input " << model.summary.input
             << "\n\n"
             << to_text(model.summary) << '\n';
+  if (!model.sparsity.empty()) {
+    std::cout << prune::to_text(model.sparsity) << '\n';
+  }
 }
 
 // ---- A file -----------------------------------------------------------------------------

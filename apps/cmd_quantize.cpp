@@ -39,6 +39,7 @@ struct Options {
   bool asymmetric_weights = false;
   bool symmetric_activations = false;
   std::vector<std::string> skip;
+  int edge_bits = 0;
   bool equalize = false;
   bool correct_biases = false;
   bool sensitivity = false;
@@ -76,6 +77,7 @@ quant::QuantSpec spec_of(const Options& options) {
   spec.weights.symmetric = !options.asymmetric_weights;
   spec.activations.symmetric = spec.activations.symmetric || options.symmetric_activations;
   spec.skip = options.skip;
+  spec.edge_bits = options.edge_bits;
   return spec;
 }
 
@@ -143,19 +145,14 @@ void quantize(const Options& options) {
   quant::check_activations(plan.spec.activations);
   Checkpoint checkpoint = load_checkpoint(options.model);
   const std::shared_ptr<Module> model = load_model(checkpoint);
-  const DataArguments arguments = data_of(checkpoint, options.model, options.data);
+  const auto [arguments, splits] = data_of("quantize", options.model, checkpoint, options.data);
   const data::DataInfo& about = data::info(arguments.name);
-  const data::Splits splits = data::load(arguments.name, arguments.load_options());
-  const data::Dataset calibration = as_trained(checkpoint, options.model, splits.train);
-  const quant::Batches batches = calibration_batches(calibration, options.samples);
-  const Shape input = one_sample(calibration);
+  const quant::Batches batches = calibration_batches(splits.train, options.samples);
+  const Shape input = one_sample(splits.train);
 
   Json json = {{"model", options.model}, {"data", arguments.name}, {"method", options.method}, {"bits", options.bits}};
-  const data::Dataset test = splits.test.empty() ? data::Dataset() : as_trained(checkpoint, options.model, splits.test);
-  const data::Dataset validation =
-      splits.validation.empty() ? data::Dataset() : as_trained(checkpoint, options.model, splits.validation);
-  if (!test.empty()) {
-    json["float"] = {{"test", to_json(evaluate(*model, test), about)}};
+  if (!splits.test.empty()) {
+    json["float"] = {{"test", to_json(evaluate(*model, splits.test), about)}};
   }
   const quant::CalibrationReport report = quant::quantize(*model, input, plan, batches);
   json["calibration_samples"] = report.samples;
@@ -171,10 +168,10 @@ void quantize(const Options& options) {
   if (options.sensitivity) {
     require(plan.method == quant::Method::kStatic || plan.method == quant::Method::kHybrid, "quantize",
             "--sensitivity is for static and hybrid quantization");
-    json["sensitivity"] = report_sensitivity(*model, batches, validation, about, options.quiet);
+    json["sensitivity"] = report_sensitivity(*model, batches, splits.validation, about, options.quiet);
   }
-  if (!test.empty()) {
-    const Metrics metrics = evaluate(*model, test);
+  if (!splits.test.empty()) {
+    const Metrics metrics = evaluate(*model, splits.test);
     json["test"] = to_json(metrics, about);
     if (!options.quiet) {
       const Json& before = json["float"]["test"];
@@ -223,6 +220,9 @@ void add_quantize(CLI::App& program) {
   verb->add_flag("--symmetric-activations", options->symmetric_activations, "Activation grids without zero-points");
   verb->add_option("--skip", options->skip, "Layers left in float, by path; * at the end stands for anything")
       ->delimiter(',');
+  verb->add_option("--edge-bits", options->edge_bits,
+                   "Bits of the network's input, first and last layer; 0: as the others")
+      ->capture_default_str();
   verb->option_defaults()->group("Help for accuracy");
   verb->add_flag("--equalize", options->equalize, "Even out the weights of neighbouring layers first");
   verb->add_flag("--correct-biases", options->correct_biases, "Take back the mean error of each layer");

@@ -3,9 +3,7 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <atomic>
 #include <chrono>
-#include <csignal>
 #include <iomanip>
 #include <iostream>
 #include <memory>
@@ -17,13 +15,18 @@
 #include "apps/data_options.h"
 #include "apps/metrics_text.h"
 #include "apps/models.h"
+#include "apps/pruning.h"
+#include "apps/stopping.h"
 #include "apps/text.h"
+#include "apps/training_options.h"
+#include "core/checkpoint.h"
 #include "core/error.h"
 #include "core/json.h"
 #include "core/ops.h"
 #include "core/parallel.h"
 #include "layers/summary.h"
 #include "layers/zoo/zoo.h"
+#include "quant/training.h"
 #include "train/fit.h"
 #include "train/progress.h"
 
@@ -33,6 +36,8 @@ namespace {
 
 struct Options {
   std::string model;
+  std::string from;
+  std::string qat;
   DataArguments data;
   FitOptions fit;
   std::string out;
@@ -40,21 +45,12 @@ struct Options {
   uint64_t seed = 0;
   int threads = 0;
   std::string convolution = "auto";
+  std::string prune;
   bool quiet = false;
   bool json = false;
   std::optional<double> momentum;
   ModelArguments shape;
 };
-
-std::atomic<bool> stop_asked{false};
-std::atomic<int> stopped_by{0};
-
-// The first Ctrl-C asks; a second one ends the program at once.
-extern "C" void on_signal(int number) {
-  stopped_by.store(number, std::memory_order_relaxed);
-  stop_asked.store(true, std::memory_order_relaxed);
-  std::signal(number, SIG_DFL);
-}
 
 void print_models(bool json) {
   Json models = Json::array();
@@ -78,8 +74,13 @@ void print_models(bool json) {
 
 // Whatever is wrong with the command itself is said before a file is read or written.
 void check(const Options& options, const data::DataInfo& about) {
-  zoo::describe(options.model, options.shape.options());
+  if (options.from.empty()) {
+    zoo::describe(options.model, options.shape.options());
+  }
   check_options(options.fit);
+  if (!options.prune.empty()) {
+    PruneSpec::parse(options.prune).check(/*while_training=*/true);
+  }
   require(!options.momentum.has_value() || options.fit.optimizer == "sgd", "train", "--momentum is for sgd, not for ",
           options.fit.optimizer);
   require(about.images || options.fit.augment == data::AugmentOptions{}, "train", "'", about.name,
@@ -95,12 +96,37 @@ zoo::Description describe(const Options& options, const data::Dataset& data) {
   return zoo::describe(options.model, wanted);
 }
 
+// Phases change when their step is done; kept is what is on fixed grids.
+FitHooks hooks_of(const quant::TrainingPlan& plan, Module& model, const Shape& input) {
+  return {.after_step = [&plan, &model, input](
+                            const FitHooks::Point& at) { quant::after_step(model, input, plan, at.step, at.steps); },
+          .may_keep = [&plan](const FitHooks::Point& at) { return at.step >= plan.freeze_at(at.steps); }};
+}
+
+Shape one_sample(const Shape& sample) {
+  std::vector<int64_t> batch{1};
+  batch.insert(batch.end(), sample.dims().begin(), sample.dims().end());
+  return Shape(batch);
+}
+
 void train(Options& options) {
   if (options.model == "list") {
     print_models(options.json);
     return;
   }
-  require(!options.data.name.empty(), "train", "--data is missing; `whittle data list` names the data sets");
+  if (options.model.empty() && options.from.empty()) {
+    throw CLI::RequiredError("--model or --from");
+  }
+  require(options.from.empty() || (options.model.empty() && !options.shape.given()), "train",
+          "--from brings its own model; --model and its options are for new ones");
+  require(!options.data.name.empty() || !options.from.empty(), "train",
+          "--data is missing; `whittle data list` names the data sets");
+  if (!options.qat.empty()) {
+    (void)quant::parse_training(options.qat);
+  }
+  if (options.data.name.empty()) {
+    options.data = data_arguments_of("train", options.from, load_checkpoint(options.from), options.data);
+  }
   const data::DataInfo& about = data::info(options.data.name);
   FitOptions& fit_options = options.fit;
   fit_options.momentum = options.momentum.value_or(fit_options.momentum);
@@ -111,16 +137,38 @@ void train(Options& options) {
   set_convolution(convolution_named(options.convolution));
   set_num_threads(options.threads);
   const auto start = std::chrono::steady_clock::now();
-  const data::Splits splits = data::load(options.data.name, options.data.load_options());
-  const zoo::Description description = describe(options, splits.train);
-  const std::shared_ptr<Module> model = zoo::build(description);
-  initialize(*model, {.seed = options.seed});
+  const std::optional<Checkpoint> begun =
+      options.from.empty() ? std::nullopt : std::optional(load_checkpoint(options.from));
+  const auto [arguments, splits] =
+      begun.has_value() ? data_of("train", options.from, *begun, options.data)
+                        : SavedData{options.data, data::load(options.data.name, options.data.load_options())};
+  const zoo::Description description =
+      begun.has_value() ? zoo::description_of(*begun) : describe(options, splits.train);
+  const std::shared_ptr<Module> model = begun.has_value() ? load_model(*begun) : zoo::build(description);
+  if (!begun.has_value()) {
+    initialize(*model, {.seed = options.seed});
+  }
 
   fit_options.kinds = &known_transforms();
-  fit_options.stop = &stop_asked;
+  fit_options.stop = StopOnSignal::asked();
   fit_options.metadata = {{zoo::kModelKey, zoo::to_text(description)},
-                          {kDataKey, options.data.text()},
+                          {kDataKey, arguments.text()},
                           {kPreprocessingKey, data::to_json(splits.train.preprocessing())}};
+  const Shape input = one_sample(splits.train.sample_shape());
+  std::optional<PruneWhileTraining> pruning;
+  if (!options.prune.empty()) {
+    pruning.emplace(*model, input, PruneSpec::parse(options.prune));
+    fit_options.hooks = pruning->hooks();
+    fit_options.metadata[kPruneKey] = options.prune;
+  }
+
+  std::optional<quant::TrainingPlan> qat;
+  if (!options.qat.empty()) {
+    qat = quant::parse_training(options.qat);
+    quant::prepare(*model, input, qat->spec, {.live_norms = true});
+    fit_options.hooks = both(fit_options.hooks, hooks_of(*qat, *model, input));
+    fit_options.metadata[kQatKey] = options.qat;
+  }
 
   const bool terminal = isatty(STDOUT_FILENO) != 0;
   Progress progress(std::cout, {.terminal = terminal, .classification = !about.regression});
@@ -135,16 +183,15 @@ void train(Options& options) {
                                                     : ", and so is the loss\n");
     }
   }
-  std::signal(SIGINT, on_signal);
-  std::signal(SIGTERM, on_signal);
-  const FitResult result = fit(*model, splits, fit_options, options.quiet ? nullptr : &progress);
-  std::signal(SIGINT, SIG_DFL);
-  std::signal(SIGTERM, SIG_DFL);
+  const FitResult result = [&] {
+    const StopOnSignal stopping;
+    return fit(*model, splits, fit_options, options.quiet ? nullptr : &progress);
+  }();
   if (result.interrupted) {
     if (terminal && !options.quiet) {
       std::cout << '\n' << std::flush;  // the bar stays, the sentence gets a line of its own
     }
-    throw Interrupted(stopped_by.load(std::memory_order_relaxed),
+    throw Interrupted(StopOnSignal::signal(),
                       "[train] interrupted after " + std::to_string(result.steps) + " steps" +
                           (options.out.empty() ? "; nothing was saved, because there is no --out"
                                                : "; the same command with --resume goes on"));
@@ -174,49 +221,27 @@ void train(Options& options) {
   }
 }
 
-void add_training_arguments(CLI::App& verb, Options& options) {
-  FitOptions& fit = options.fit;
-  verb.add_option("--epochs", fit.epochs, "Passes over the training data")->capture_default_str();
-  verb.add_option("--batch", fit.batch, "Samples per step")->capture_default_str();
-  verb.add_option("--seed", options.seed, "Seed of weights, order and augmentation")->capture_default_str();
-  verb.add_option("--optimizer", fit.optimizer, "sgd, adam or adamw")->capture_default_str();
-  verb.add_option("--rate", fit.rate, "Learning rate")->capture_default_str();
-  verb.add_option("--momentum", options.momentum, "Momentum of sgd")->default_str(CLI::detail::to_string(fit.momentum));
-  verb.add_flag("--nesterov", fit.nesterov, "Nesterov's momentum, for sgd");
-  verb.add_option("--weight-decay", fit.weight_decay, "Weight decay of matrices and filters")->capture_default_str();
-  verb.add_option("--schedule", fit.schedule,
-                  "Of the rate: constant, cosine, step:30,60:0.1, onecycle; warmup:5+ in front of any")
-      ->capture_default_str();
-  verb.add_option("--clip-norm", fit.clip_norm, "Limit of the gradient's norm; 0: none")->capture_default_str();
-  verb.add_option("--label-smoothing", fit.label_smoothing, "Share of each label spread over all classes")
-      ->capture_default_str();
-  verb.add_option("--ema", fit.ema, "Decay of averaged weights; 0: none")->capture_default_str();
-  verb.add_option("--patience", fit.patience, "Stop after so many epochs without a better validation result; 0: never")
-      ->capture_default_str();
-}
-
-void add_augmentation_arguments(CLI::App& verb, data::AugmentOptions& augment) {
-  verb.add_option("--crop", augment.crop, "Shift images by up to so many pixels")->capture_default_str();
-  verb.add_flag("--flip", augment.flip, "Mirror half of the images");
-  verb.add_option("--rotation", augment.rotation, "Turn images by up to so many degrees")->capture_default_str();
-  verb.add_option("--cutout", augment.cutout, "Side of a square in each image that is set to 0")->capture_default_str();
-  verb.add_option("--mixup", augment.mixup, "Blend two images, share from Beta(a, a)")->capture_default_str();
-}
-
 }  // namespace
 
 void add_train(CLI::App& program) {
   CLI::App* verb = program.add_subcommand("train", "Train a model of the zoo on a data set");
   const auto options = std::make_shared<Options>();
-  verb->add_option("--model", options->model, "Model of the zoo; `--model list` names them and what they take")
-      ->required();
+  verb->add_option("--model", options->model, "Model of the zoo; `--model list` names them and what they take");
+  verb->add_option("--from", options->from, "Go on with a saved model instead, on its own data if there is no --data");
   verb->option_defaults()->group("Model");  // of what is added from here on
   add_model_arguments(*verb, options->shape);
   verb->option_defaults()->group("Data");
   add_data_arguments(*verb, options->data);
   add_preparation_arguments(*verb, options->data);
   verb->option_defaults()->group("Training");
-  add_training_arguments(*verb, *options);
+  add_training_arguments(*verb, options->fit, options->momentum);
+  verb->add_option("--seed", options->seed, "Seed of weights, order and augmentation")->capture_default_str();
+  verb->add_option(
+      "--prune", options->prune,
+      "Prune while training: METHOD,amount=0.8[,granularity=nm:2:4,scope=global,begin=0,end=0.75,every=100,"
+      "...]; l1,lambda=1e-4");
+  verb->add_option("--qat", options->qat,
+                   "Train quantized: w8a8, or w4a4,lsq,edges=8,observe=0.02,freeze=0.8 (docs/quantization.md)");
   verb->option_defaults()->group("Augmentation");
   add_augmentation_arguments(*verb, options->fit.augment);
   verb->option_defaults()->group("Files, threads, output");

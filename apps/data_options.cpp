@@ -59,6 +59,39 @@ void add_data_arguments(CLI::App& verb, DataArguments& arguments) {
   verb.add_option("--first", arguments.first, "Keep only the first N training samples");
 }
 
+namespace {
+
+const std::string& metadata(const char* verb, const Checkpoint& checkpoint, const std::string& file, const char* key) {
+  const auto found = checkpoint.metadata.find(key);
+  require(found != checkpoint.metadata.end(), verb, file, " does not say what data it was trained on");
+  return found->second;
+}
+
+}  // namespace
+
+DataArguments data_arguments_of(const char* verb, const std::string& file, const Checkpoint& checkpoint,
+                                const DataArguments& given) {
+  if (!given.name.empty()) {
+    return given;
+  }
+  DataArguments arguments = DataArguments::from_text(metadata(verb, checkpoint, file, kDataKey));
+  arguments.dir = given.dir;
+  return arguments;
+}
+
+SavedData data_of(const char* verb, const std::string& file, const Checkpoint& checkpoint, const DataArguments& given) {
+  SavedData saved{.arguments = data_arguments_of(verb, file, checkpoint, given), .splits = {}};
+  saved.splits = data::load(saved.arguments.name, saved.arguments.load_options());
+  const data::Preprocessing scaling =
+      data::preprocessing_from_json(metadata(verb, checkpoint, file, kPreprocessingKey));
+  for (data::Dataset* part : {&saved.splits.train, &saved.splits.validation, &saved.splits.test}) {
+    if (!part->empty()) {
+      *part = part->with(scaling);
+    }
+  }
+  return saved;
+}
+
 void add_preparation_arguments(CLI::App& verb, DataArguments& arguments) {
   verb.add_flag("--standardize-target", arguments.standardize_target,
                 "Regression: train on (target - mean) / deviation; mse is reported in the original unit all the same");

@@ -6,6 +6,7 @@
 #include <string>
 
 #include "apps/cli.h"
+#include "core/checkpoint.h"
 #include "datasets/registry.h"
 
 namespace whittle::apps {
@@ -31,5 +32,18 @@ void add_preparation_arguments(CLI::App& verb, DataArguments& arguments);
 // Metadata keys of checkpoints.
 inline constexpr const char* kDataKey = "whittle.data";
 inline constexpr const char* kPreprocessingKey = "whittle.preprocessing";
+inline constexpr const char* kQatKey = "whittle.qat";  // the plan of quantization-aware training
+
+// What was said when a saved model was trained, unless `given` names a data set.
+DataArguments data_arguments_of(const char* verb, const std::string& file, const Checkpoint& checkpoint,
+                                const DataArguments& given);
+
+// The data of a saved model: the same split as in training, unless `given` names another
+// set, and inputs scaled as the model saw them then.
+struct SavedData {
+  DataArguments arguments;
+  data::Splits splits;
+};
+SavedData data_of(const char* verb, const std::string& file, const Checkpoint& checkpoint, const DataArguments& given);
 
 }  // namespace whittle::apps

@@ -18,6 +18,7 @@ int run(int argc, char** argv) {
   program.footer("`whittle VERB --help` explains a verb and shows an example.");
   whittle::apps::add_train(program);
   whittle::apps::add_eval(program);
+  whittle::apps::add_prune(program);
   whittle::apps::add_quantize(program);
   whittle::apps::add_inspect(program);
   whittle::apps::add_data(program);

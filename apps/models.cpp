@@ -2,8 +2,8 @@
 
 #include <algorithm>
 
-#include "core/error.h"
 #include "layers/fold.h"
+#include "prune/mask.h"
 #include "quant/fake_quant.h"
 #include "quant/half.h"
 
@@ -45,6 +45,7 @@ void add_model_arguments(CLI::App& verb, ModelArguments& arguments) {
 const TransformKinds& known_transforms() {
   static const TransformKinds kinds = [] {
     TransformKinds known;
+    prune::add_mask_kind(known);
     add_fold_kind(known);
     quant::add_fake_quant_kind(known);
     quant::add_half_kind(known);
@@ -54,28 +55,5 @@ const TransformKinds& known_transforms() {
 }
 
 std::shared_ptr<Module> load_model(const Checkpoint& checkpoint) { return zoo::load(checkpoint, known_transforms()); }
-
-namespace {
-
-const std::string& metadata(const Checkpoint& checkpoint, const std::string& file, const char* key) {
-  const auto found = checkpoint.metadata.find(key);
-  require(found != checkpoint.metadata.end(), "data", file, " does not say what data it was trained on");
-  return found->second;
-}
-
-}  // namespace
-
-DataArguments data_of(const Checkpoint& checkpoint, const std::string& file, const DataArguments& given) {
-  if (!given.name.empty()) {
-    return given;
-  }
-  DataArguments arguments = DataArguments::from_text(metadata(checkpoint, file, kDataKey));
-  arguments.dir = given.dir;
-  return arguments;
-}
-
-data::Dataset as_trained(const Checkpoint& checkpoint, const std::string& file, const data::Dataset& data) {
-  return data.with(data::preprocessing_from_json(metadata(checkpoint, file, kPreprocessingKey)));
-}
 
 }  // namespace whittle::apps

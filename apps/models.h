@@ -8,7 +8,6 @@
 #include <vector>
 
 #include "apps/cli.h"
-#include "apps/data_options.h"
 #include "core/checkpoint.h"
 #include "core/parameter.h"
 #include "layers/zoo/zoo.h"
@@ -36,10 +35,5 @@ const TransformKinds& known_transforms();
 
 // Builds the model that a checkpoint describes and restores it.
 std::shared_ptr<Module> load_model(const Checkpoint& checkpoint);
-
-// The data a model was trained on, with the same split, unless the command line names another set.
-DataArguments data_of(const Checkpoint& checkpoint, const std::string& file, const DataArguments& given);
-// Inputs scaled as the model saw them in training.
-data::Dataset as_trained(const Checkpoint& checkpoint, const std::string& file, const data::Dataset& data);
 
 }  // namespace whittle::apps

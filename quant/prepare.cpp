@@ -32,6 +32,12 @@ void check_skips(const std::vector<std::string>& skip, const Trace& traced) {
   }
 }
 
+bool is_behind_relu(const Module& leaf) {
+  const auto* const layer = dynamic_cast<const WeightedLayer*>(&leaf);
+  const auto* const sum = dynamic_cast<const Add*>(&leaf);
+  return (layer != nullptr && layer->act() != Act::kNone) || (sum != nullptr && sum->options().act != Act::kNone);
+}
+
 // What each call gets, before anything is attached.
 class Plan {
  public:
@@ -53,6 +59,10 @@ class Plan {
   TensorSpec activations(const TracedCall& call) const {
     TensorSpec spec = spec_.activations;
     spec.bits = bits(call, spec.bits, &LayerBits::activations, call.module->kind() == "input" || &call == last_);
+    // A clip cuts at 0 too, so it is for what a ReLU has cut already.
+    if (spec.range == RangeRule::kLearnedClip && !is_behind_relu(*call.module)) {
+      spec.range = RangeRule::kLearnedStep;
+    }
     return spec;
   }
 

@@ -32,8 +32,8 @@ struct TrainingPlan {
   int64_t freeze_at(int64_t steps) const;
 };
 
-// Usual for the bits: below 8 learned steps (LSQ) and edges of 8 bits, from 8 on ranges as they are seen. Throws Error in
-// one sentence on what it does not understand.
+// Usual for the bits: below 8 learned steps (LSQ) and edges of 8 bits, from 8 on ranges as they are seen. Throws Error
+// in one sentence on what it does not understand.
 TrainingPlan parse_training(std::string_view text);
 
 // To be called after every step: changes phases when their time has come.

@@ -538,6 +538,26 @@ std::string first_non_finite_layer(Module& model, const Tensor& inputs) {
   return {};
 }
 
+FitHooks both(FitHooks first, FitHooks second) {
+  const auto in_turn = [](auto a, auto b) {
+    return !a   ? b
+           : !b ? a
+                : decltype(a)([a, b](auto& argument) {
+                    a(argument);
+                    b(argument);
+                  });
+  };
+  const auto& keep_a = first.may_keep;
+  const auto& keep_b = second.may_keep;
+  return {.after_backward = in_turn(first.after_backward, second.after_backward),
+          .after_step = in_turn(first.after_step, second.after_step),
+          .may_keep = !keep_a   ? keep_b
+                      : !keep_b ? keep_a
+                                : [keep_a, keep_b](const FitHooks::Point& at) { return keep_a(at) && keep_b(at); },
+          .store = in_turn(first.store, second.store),
+          .restore = in_turn(first.restore, second.restore)};
+}
+
 FitResult fit(Module& model, const data::Splits& splits, const FitOptions& options, FitObserver* observer) {
   check_fit(model, splits, options);
   FitObserver silent;

@@ -79,6 +79,9 @@ struct FitHooks {
   std::function<void(const Checkpoint&)> restore{};
 };
 
+// Each in turn; a model is kept if both allow it.
+FitHooks both(FitHooks first, FitHooks second);
+
 struct FitOptions {
   int64_t epochs = 10;
   int64_t batch = 64;

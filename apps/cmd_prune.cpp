@@ -1,0 +1,616 @@
+// whittle prune: a saved model with weights, blocks or channels less.
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstdio>
+#include <filesystem>
+#include <iostream>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "apps/cli.h"
+#include "apps/data_options.h"
+#include "apps/metrics_text.h"
+#include "apps/models.h"
+#include "apps/pruning.h"
+#include "apps/stopping.h"
+#include "apps/text.h"
+#include "apps/training_options.h"
+#include "core/checkpoint.h"
+#include "core/error.h"
+#include "core/json.h"
+#include "core/parallel.h"
+#include "layers/summary.h"
+#include "layers/zoo/zoo.h"
+#include "prune/compact.h"
+#include "prune/edge.h"
+#include "prune/sensitivity.h"
+#include "train/fit.h"
+#include "train/progress.h"
+
+namespace whittle::apps {
+
+namespace {
+
+struct Options {
+  std::string model;
+  std::string out;
+  PruneSpec spec;
+  std::vector<std::string> layer_amounts;  // "conv1=0.3"
+  DataArguments data;
+  ScoreData score;
+  FitOptions fit{.epochs = 0, .rate = 0.01};
+  std::optional<double> momentum;
+  int64_t rounds = 1;
+  bool gradual = false;
+  std::string rewind;
+  bool compact = false;
+  bool permanent = false;
+  bool edge_keep_statistics = false;
+  bool sensitivity = false;
+  std::vector<std::string> sweep;
+  std::string split = "validation";
+  int threads = 0;
+  bool quiet = false;
+  bool json = false;
+
+  bool scans() const { return sensitivity || !sweep.empty(); }
+  bool trains() const { return fit.epochs > 0; }
+};
+
+double share_from(const std::string& text, const std::string& what) {
+  size_t end = 0;
+  double value = 0;
+  try {
+    value = std::stod(text, &end);
+  } catch (const std::exception&) {
+    end = 0;
+  }
+  require(end == text.size() && end > 0 && value >= 0 && value < 1, "prune", what, " '", text,
+          "' is not a number in [0, 1)");
+  return value;
+}
+
+std::map<std::string, double> layer_amounts(const std::vector<std::string>& texts) {
+  std::map<std::string, double> amounts;
+  for (const std::string& text : texts) {
+    const size_t equals = text.find('=');
+    require(equals != std::string::npos && equals > 0, "prune", "'", text, "' is not LAYER=AMOUNT");
+    amounts[text.substr(0, equals)] = share_from(text.substr(equals + 1), "the amount");
+  }
+  return amounts;
+}
+
+// "edge" and "edge-dense" are the Edge project's percentages.
+std::vector<double> sweep_amounts(const std::vector<std::string>& texts) {
+  std::vector<double> amounts;
+  const auto percentages = [&amounts](const auto& list) {
+    for (const int percent : list) {
+      amounts.push_back(percent / 100.0);
+    }
+  };
+  for (const std::string& text : texts) {
+    if (text == "edge" || text == "edge-dense") {
+      percentages(prune::kEdgePercentages);
+      if (text == "edge-dense") {
+        percentages(prune::kEdgeMorePercentages);
+      }
+    } else {
+      amounts.push_back(share_from(text, "the amount"));
+    }
+  }
+  std::sort(amounts.begin(), amounts.end());
+  amounts.erase(std::unique(amounts.begin(), amounts.end()), amounts.end());
+  return amounts;
+}
+
+// Whatever is wrong with the command itself is said before a file is read.
+void check(Options& o) {
+  if (o.scans() && !o.spec.amount.has_value() && !o.spec.sigma.has_value()) {
+    o.spec.amount = 0;  // every amount of the list takes its place
+  }
+  const bool edge = o.spec.method == "edge";
+  require(!(o.sensitivity && !o.sweep.empty()), "prune", "--sensitivity and --sweep are two things; choose one");
+  require(!o.scans() || (o.out.empty() && !o.trains() && !o.gradual && o.rounds == 1 && !o.compact && !o.permanent),
+          "prune",
+          "--sensitivity and --sweep measure and save nothing; leave out --out, --epochs, --rounds, --gradual, ",
+          "--compact and --permanent");
+  require(!o.scans() || (!o.spec.sigma.has_value() && o.layer_amounts.empty()), "prune",
+          "--sensitivity and --sweep try amounts of their own; leave out --sigma and --layer-amount");
+  require(!(o.sensitivity && edge), "prune", "the method edge prunes all tensors; --sensitivity needs another");
+  o.spec.check(o.gradual);
+  require(o.scans() || !o.out.empty(), "prune", "--out is missing: where the pruned model goes");
+  require(o.rounds >= 1, "prune", "--rounds ", o.rounds, " is not at least 1");
+  require(o.rounds == 1 || o.trains(), "prune", "--rounds needs --epochs: a round is pruning and retraining");
+  require(!o.gradual || (o.trains() && o.rounds == 1), "prune", "--gradual needs --epochs and is a single round");
+  require(o.rewind.empty() || (o.trains() && !o.gradual), "prune",
+          "--rewind goes back before retraining; it needs --epochs and not --gradual");
+  require(!o.fit.resume || o.trains(), "prune", "--resume needs --epochs: only training can be gone on with");
+  require(!edge || (!o.trains() && o.spec.granularity == "element" && o.spec.scope == "local" && !o.compact &&
+                    !o.permanent && o.spec.include.empty() && o.spec.skip.empty()),
+          "prune", "the method edge prunes every tensor once, by element; it takes no other option than --amount, ",
+          "--keep-statistics and --sweep");
+  require(edge || !o.edge_keep_statistics, "prune", "--keep-statistics is for the method edge");
+  require(o.score.samples >= 1 && o.score.batch >= 1, "prune", "--score-samples ", o.score.samples,
+          " and --score-batch ", o.score.batch, " must be at least 1");
+  require(o.split == "test" || o.split == "validation" || o.split == "train", "prune", "there is no split '", o.split,
+          "'; there are train, validation and test");
+  if (o.trains()) {
+    o.fit.momentum = o.momentum.value_or(o.fit.momentum);
+    o.fit.out = o.out;
+    check_options(o.fit);
+    require(!o.momentum.has_value() || o.fit.optimizer == "sgd", "prune", "--momentum is for sgd, not for ",
+            o.fit.optimizer);
+  } else if (!o.out.empty()) {
+    std::error_code ignored;
+    const std::filesystem::path folder = std::filesystem::path(o.out).parent_path();
+    require(folder.empty() || std::filesystem::is_directory(folder, ignored), "prune", "--out ", o.out,
+            " is in a folder that does not exist");
+    require(!std::filesystem::is_directory(o.out, ignored), "prune", "--out ", o.out, " is a folder, not a file");
+  }
+}
+
+// ---- One pruning ------------------------------------------------------------------------
+
+class Pruning {
+ public:
+  explicit Pruning(const Options& options)
+      : options_(options),
+        checkpoint_(load_checkpoint(options.model)),
+        description_(zoo::description_of(checkpoint_)),
+        model_(load_model(checkpoint_)) {
+    std::vector<int64_t> batch{1};
+    const std::span<const int64_t> sample = description_.options.input->dims();
+    batch.insert(batch.end(), sample.begin(), sample.end());
+    input_ = Shape(batch);
+    if (options.scans() || options.trains() || data_needed(options.spec) || !options.data.name.empty()) {
+      data_ = data_of("prune", options.model, checkpoint_, options.data);
+      about_ = &data::info(data_->arguments.name);
+    }
+    if (options.spec.method != "edge") {
+      targets_ = prune::targets(*model_, input_, options.spec.targets());
+    }
+    for (const auto& [layer, amount] : layer_amounts(options.layer_amounts)) {
+      const auto found = std::ranges::find(targets_, layer, &prune::Target::path);
+      require(found != targets_.end(), "prune", "--layer-amount: '", layer, "' is no layer that is pruned");
+      amounts_[found->name] = amount;
+    }
+  }
+
+  void run() {
+    if (options_.scans()) {
+      scan();
+      return;
+    }
+    const Summary before = summarize(*model_, input_);
+    const std::optional<Metrics> metrics_before = measured();
+    if (options_.gradual) {
+      train_gradually();
+    } else {
+      for (int64_t round = first_round(); round <= options_.rounds; ++round) {
+        run_round(round);
+      }
+    }
+    if (options_.permanent) {
+      prune::make_permanent(*model_);
+    }
+    if (options_.compact) {
+      compact();
+    }
+    save();
+    report(before, metrics_before);
+  }
+
+ private:
+  std::optional<Metrics> measured() const {
+    if (!data_.has_value() || data_->splits.test.empty()) {
+      return std::nullopt;
+    }
+    return evaluate(*model_, data_->splits.test);
+  }
+
+  prune::Scores scores() const {
+    ScoreData from = options_.score;
+    from.data = data_.has_value() ? &data_->splits.train : nullptr;
+    return scores_of(options_.spec, *model_, targets_, from);
+  }
+
+  // What is gone after this round. The last layer may take half of each round's share.
+  prune::SelectOptions selection(int64_t round) const {
+    prune::SelectOptions selection = options_.spec.selection();
+    selection.amount = prune::iterative_amount(selection.amount, round, options_.rounds);
+    for (const auto& [name, amount] : amounts_) {
+      selection.amounts[name] = prune::iterative_amount(amount, round, options_.rounds);
+    }
+    if (options_.spec.last == "half") {
+      for (const std::string& path : prune::last_layers(trace(*model_, input_))) {
+        const auto found = std::ranges::find(targets_, path, &prune::Target::path);
+        if (found != targets_.end()) {
+          selection.amounts[found->name] =
+              prune::iterative_amount(options_.spec.amount.value_or(0), round, options_.rounds, 0.5);
+        }
+      }
+    }
+    return selection;
+  }
+
+  void prune_once(int64_t round) {
+    if (options_.spec.method == "edge") {
+      prune::edge_prune(*model_,
+                        {.fraction = *options_.spec.amount, .running_statistics = !options_.edge_keep_statistics});
+    } else if (options_.spec.sigma.has_value()) {
+      std::map<std::string, double> thresholds = prune::deviations(targets_);
+      for (auto& [name, threshold] : thresholds) {
+        threshold *= *options_.spec.sigma;
+      }
+      prune::attach(*model_, prune::select_below(targets_, prune::magnitude(targets_), thresholds));
+    } else {
+      prune::attach(*model_, prune::select(*model_, input_, targets_, scores(), selection(round)));
+    }
+  }
+
+  // ---- Training ---------------------------------------------------------------------
+
+  Json remembered(int64_t round) const {
+    Json json = options_.spec.json();
+    if (!amounts_.empty()) {
+      json["amounts"] = amounts_;
+    }
+    if (options_.gradual) {
+      json["gradual"] = {options_.spec.begin, options_.spec.end, options_.spec.every};
+    } else if (options_.trains()) {
+      json["rounds"] = options_.rounds;
+      json["round"] = round;
+    }
+    return json;
+  }
+
+  // Where a training that was stopped stands: the round in its last state.
+  int64_t first_round() {
+    const std::filesystem::path last = last_state_path(options_.out);
+    std::error_code ignored;
+    if (!options_.fit.resume || !std::filesystem::exists(last, ignored)) {
+      return 1;
+    }
+    const Checkpoint state = load_checkpoint(last);
+    const auto text = state.metadata.find(kPruneKey);
+    require(text != state.metadata.end(), "prune", last.string(), " is not the state of a pruning");
+    const Json json = Json::parse(text->second, nullptr, /*allow_exceptions=*/false);
+    const int64_t round = json.is_object() ? json.value("round", int64_t{0}) : 0;
+    require(round >= 1 && json == remembered(round), "prune", last.string(), " was pruned with ", text->second,
+            "; resume with the same settings");
+    // What fit() restores is the model of that round, which has its masks already.
+    resumed_ = true;
+    return round;
+  }
+
+  void run_round(int64_t round) {
+    if (!std::exchange(resumed_, false)) {
+      prune_once(round);
+      if (!options_.rewind.empty()) {
+        prune::rewind(*model_, load_checkpoint(options_.rewind));
+      }
+    }
+    if (options_.trains()) {
+      train(round, {});
+    }
+  }
+
+  void train_gradually() {
+    PruneWhileTraining pruning(*model_, input_, options_.spec);
+    train(1, pruning.hooks());
+  }
+
+  // The best epoch is what goes on.
+  void train(int64_t round, FitHooks hooks) {
+    FitOptions fit_options = options_.fit;
+    fit_options.resume = options_.fit.resume && (options_.gradual || round == first_trained_.value_or(round));
+    first_trained_ = first_trained_.value_or(round);
+    fit_options.hooks = std::move(hooks);
+    fit_options.kinds = &known_transforms();
+    fit_options.stop = StopOnSignal::asked();
+    fit_options.metadata = {{zoo::kModelKey, zoo::to_text(description_)},
+                            {kDataKey, data_->arguments.text()},
+                            {kPreprocessingKey, data::to_json(data_->splits.train.preprocessing())},
+                            {kPruneKey, remembered(round).dump()}};
+    Progress progress(std::cout, {.terminal = isatty(STDOUT_FILENO) != 0, .classification = !about_->regression});
+    if (!options_.quiet && !options_.gradual) {
+      std::cout << "round " << round << " of " << options_.rounds << ": " << pruned_sentence() << '\n';
+    }
+    const FitResult result = [&] {
+      const StopOnSignal stopping;
+      return fit(*model_, data_->splits, fit_options, options_.quiet ? nullptr : &progress);
+    }();
+    if (result.interrupted) {
+      throw Interrupted(StopOnSignal::signal(), "[prune] interrupted in round " + std::to_string(round) +
+                                                    "; the same command with --resume goes on");
+    }
+    checkpoint_ = load_checkpoint(options_.out);
+    model_ = load_model(checkpoint_);
+    if (options_.spec.method != "edge") {
+      targets_ = prune::targets(*model_, input_, options_.spec.targets());
+    }
+  }
+
+  // ---- The result -----------------------------------------------------------------------
+
+  void compact() {
+    prune::Compaction gone = prune::compact(*model_, input_);
+    channels_ = gone.channels;
+    for (const auto& [path, widths] : gone.widths) {
+      description_.widths[path] = widths;
+    }
+  }
+
+  void save() {
+    Checkpoint result{.tensors = {}, .metadata = checkpoint_.metadata};
+    result.metadata.erase(kTrainingKey);
+    if (!options_.trains()) {
+      result.metadata.erase(kMetricsKey);  // they were the dense model's
+    }
+    result.metadata[kPruneKey] = remembered(options_.rounds).dump();
+    zoo::store(result, description_, *model_);
+    save_checkpoint(options_.out, result);
+  }
+
+  std::string pruned_sentence() const {
+    const std::vector<prune::SparsityRow> rows = prune::sparsity(*model_);
+    int64_t zeros = 0;
+    int64_t elements = 0;
+    for (const prune::SparsityRow& row : rows) {
+      zeros += row.zeros;
+      elements += row.elements;
+    }
+    char share[32];
+    std::snprintf(share, sizeof(share), "%.2f %%", 100 * prune::sparsity_of(rows));
+    return with_thousands(zeros) + " of " + with_thousands(elements) + " are zeros (" + share + ")";
+  }
+
+  void report(const Summary& before, const std::optional<Metrics>& metrics_before) const {
+    const Summary after = summarize(*model_, input_);
+    const std::vector<prune::SparsityRow> rows = prune::sparsity(*model_);
+    const std::optional<Metrics> metrics_after = measured();
+    const uint64_t bytes_before = std::filesystem::file_size(options_.model);
+    const uint64_t bytes_after = std::filesystem::file_size(options_.out);
+    if (!options_.quiet) {
+      std::cout << prune::to_text(rows);
+      if (options_.compact) {
+        std::cout << with_thousands(channels_) << " channels taken out: parameters " << with_thousands(before.trainable)
+                  << " -> " << with_thousands(after.trainable) << ", MACs " << with_thousands(before.macs) << " -> "
+                  << with_thousands(after.macs) << '\n';
+      }
+      std::cout << "file " << human_bytes(bytes_before) << " -> " << human_bytes(bytes_after) << '\n';
+      if (metrics_before.has_value()) {
+        std::cout << "before: test " << sentence(*metrics_before, *about_) << "\nafter:  test "
+                  << sentence(*metrics_after, *about_) << '\n';
+      }
+      std::cout << "saved as " << options_.out << '\n';
+    }
+    if (!options_.json) {
+      return;
+    }
+    Json json = {{"model", options_.model},
+                 {"out", options_.out},
+                 {"prune", remembered(options_.rounds)},
+                 {"sparsity", prune::sparsity_of(rows)},
+                 {"layers", to_json(rows)},
+                 {"channels_removed", channels_},
+                 {"parameters", {{"before", before.trainable}, {"after", after.trainable}}},
+                 {"macs", {{"before", before.macs}, {"after", after.macs}}},
+                 {"bytes", {{"before", bytes_before}, {"after", bytes_after}}}};
+    if (metrics_before.has_value()) {
+      json["data"] = data_->arguments.name;
+      json["test"] = {{"before", apps::to_json(*metrics_before, *about_)},
+                      {"after", apps::to_json(*metrics_after, *about_)}};
+    }
+    std::cout << json_line(json) << '\n';
+  }
+
+  static Json to_json(const std::vector<prune::SparsityRow>& rows) {
+    Json json = Json::array();
+    for (const prune::SparsityRow& row : rows) {
+      json.push_back({{"name", row.name}, {"elements", row.elements}, {"zeros", row.zeros}, {"masked", row.masked}});
+    }
+    return json;
+  }
+
+  // ---- Scans -------------------------------------------------------------------------------
+
+  const data::Dataset& scan_data() const {
+    const data::Splits& splits = data_->splits;
+    const data::Dataset& chosen = options_.split == "test"    ? splits.test
+                                  : options_.split == "train" ? splits.train
+                                                              : splits.validation;
+    require(!chosen.empty(), "prune", "the data set '", data_->arguments.name, "' has no ", options_.split,
+            " samples; choose another --split");
+    return chosen;
+  }
+
+  void scan() {
+    const data::Dataset& on = scan_data();
+    const std::vector<double> amounts =
+        options_.sweep.empty() ? std::vector<double>{0.25, 0.5, 0.75, 0.9, 0.95} : sweep_amounts(options_.sweep);
+    const auto metric = [&] {
+      const Metrics m = evaluate(*model_, on);
+      return about_->regression ? m.mse : m.accuracy;
+    };
+    const double whole = metric();
+    std::vector<prune::Sensitivity> rows;
+    if (options_.sensitivity) {
+      rows = prune::sensitivity(*model_, input_, targets_, scores(), options_.spec.selection(), amounts, metric);
+    } else {
+      rows = sweep(amounts, metric);
+    }
+    const char* unit = about_->regression ? "mse" : "accuracy";
+    if (!options_.quiet) {
+      print(rows, whole, unit, on);
+    }
+    if (options_.json) {
+      Json json = {{"model", options_.model}, {"data", data_->arguments.name}, {"split", options_.split},
+                   {"samples", on.size()},    {"prune", options_.spec.json()}, {"metric", unit},
+                   {"whole", whole},          {"rows", Json::array()}};
+      json["prune"].erase("amount");
+      for (const prune::Sensitivity& row : rows) {
+        json["rows"].push_back({{"layers", row.layers},
+                                {"amount", row.amount},
+                                {"elements", row.elements},
+                                {"pruned", row.pruned},
+                                {unit, row.value}});
+      }
+      std::cout << json_line(json) << '\n';
+    }
+  }
+
+  // The whole model at each amount, in one shot from the whole model.
+  std::vector<prune::Sensitivity> sweep(const std::vector<double>& amounts, const std::function<double()>& metric) {
+    std::vector<prune::Sensitivity> rows;
+    const prune::Scores unpruned = options_.spec.method == "edge" ? prune::Scores() : scores();
+    for (const double amount : amounts) {
+      const std::shared_ptr<Module> fresh = load_model(checkpoint_);
+      const std::shared_ptr<Module> whole = std::exchange(model_, fresh);
+      if (options_.spec.method == "edge") {
+        prune::edge_prune(*fresh, {.fraction = amount, .running_statistics = !options_.edge_keep_statistics});
+      } else {
+        prune::SelectOptions selection = options_.spec.selection();
+        selection.amount = amount;
+        const std::vector<prune::Target> layers = prune::targets(*fresh, input_, options_.spec.targets());
+        prune::attach(*fresh, prune::select(*fresh, input_, layers, unpruned, selection));
+      }
+      prune::Sensitivity row{.layers = "all", .amount = amount, .value = metric()};
+      for (const prune::SparsityRow& r : prune::sparsity(*fresh)) {
+        row.elements += r.elements;
+        row.pruned += r.zeros;
+      }
+      rows.push_back(row);
+      model_ = whole;
+    }
+    return rows;
+  }
+
+  void print(const std::vector<prune::Sensitivity>& rows, double whole, const char* unit,
+             const data::Dataset& on) const {
+    size_t width = 5;
+    for (const prune::Sensitivity& row : rows) {
+      width = std::max(width, row.layers.size());
+    }
+    const auto line = [width](const std::string& layers, const std::string& amount, const std::string& gone,
+                              const std::string& value) {
+      char buffer[160];
+      std::snprintf(buffer, sizeof(buffer), "  %8s  %12s  %12s\n", amount.c_str(), gone.c_str(), value.c_str());
+      std::cout << layers << std::string(width - std::min(width, layers.size()), ' ') << buffer;
+    };
+    const auto text = [](const char* format, double number) {
+      char buffer[64];
+      std::snprintf(buffer, sizeof(buffer), format, number);
+      return std::string(buffer);
+    };
+    std::cout << data_->arguments.name << ' ' << options_.split << ", n = " << on.size() << ", method "
+              << options_.spec.method << ", " << options_.spec.granularity << '\n';
+    line("layer", "amount", "zeros", unit);
+    line("-", "0", "0", text("%.6g", whole));
+    for (const prune::Sensitivity& row : rows) {
+      line(row.layers, text("%g", row.amount), with_thousands(row.pruned), text("%.6g", row.value));
+    }
+  }
+
+  const Options& options_;
+  Checkpoint checkpoint_;
+  zoo::Description description_;
+  std::shared_ptr<Module> model_;
+  Shape input_;
+  std::optional<SavedData> data_;
+  const data::DataInfo* about_ = nullptr;
+  std::vector<prune::Target> targets_;
+  std::map<std::string, double> amounts_;  // by the parameter's name
+  bool resumed_ = false;
+  std::optional<int64_t> first_trained_;
+  int64_t channels_ = 0;
+};
+
+void add_method_arguments(CLI::App& verb, Options& o) {
+  PruneSpec& spec = o.spec;
+  verb.add_option("--method", spec.method,
+                  "magnitude, random, taylor, fisher, bn-gamma, activation, edge; while training also movement and l1")
+      ->capture_default_str();
+  verb.add_option("--amount", spec.amount, "Share of weights, blocks or channels that are gone at the end");
+  verb.add_option("--sigma", spec.sigma, "In place of --amount: weights up to so many deviations of their layer go");
+  verb.add_option("--lambda", spec.lambda, "Strength of l1");
+  verb.add_option("--layer-amount", o.layer_amounts, "LAYER=AMOUNT,...: other amounts for some layers")
+      ->delimiter(',')
+      ->allow_extra_args(false);
+  verb.add_option("--granularity", spec.granularity, "element, block:1x4, nm:2:4, nm:2:4x16 or channel")
+      ->capture_default_str();
+  verb.add_option("--scope", spec.scope, "local: the amount of each layer; global: of all together")
+      ->capture_default_str();
+  verb.add_option("--power", spec.power, "Of the mean over a block or channel: 1, 2, ... or inf")
+      ->capture_default_str();
+  verb.add_option("--include", spec.include, "Only these layers")->delimiter(',')->allow_extra_args(false);
+  verb.add_option("--skip", spec.skip, "Not these layers; layer1 stands for all below it")
+      ->delimiter(',')
+      ->allow_extra_args(false);
+  verb.add_option("--last", spec.last, "The last layer: spare, half (of each round's share) or same")
+      ->capture_default_str();
+  verb.add_option("--prune-seed", spec.seed, "Of random scores")->capture_default_str();
+  verb.add_option("--score-samples", o.score.samples, "Training samples that taylor, fisher and activation look at")
+      ->capture_default_str();
+  verb.add_option("--score-batch", o.score.batch, "Samples per gradient of taylor and fisher")->capture_default_str();
+  verb.add_flag("--keep-statistics", o.edge_keep_statistics, "edge: leave running statistics whole, as its GPU did");
+}
+
+}  // namespace
+
+void add_prune(CLI::App& program) {
+  CLI::App* verb = program.add_subcommand("prune", "Take weights, blocks or channels out of a saved model");
+  const auto options = std::make_shared<Options>();
+  verb->add_option("MODEL", options->model, "A checkpoint written by train")->required();
+  verb->option_defaults()->group("What goes");
+  add_method_arguments(*verb, *options);
+  verb->option_defaults()->group("When");
+  verb->add_option("--rounds", options->rounds, "Rounds of pruning and --epochs of retraining")->capture_default_str();
+  verb->add_flag("--gradual", options->gradual, "Prune step by step within the --epochs, on a cubic curve");
+  verb->add_option("--begin", options->spec.begin, "Where gradual pruning begins, as a share of the training")
+      ->capture_default_str();
+  verb->add_option("--end", options->spec.end, "... and ends")->capture_default_str();
+  verb->add_option("--every", options->spec.every, "Steps between two prunings")->capture_default_str();
+  verb->add_option("--rewind", options->rewind, "Checkpoint whose weights each round goes back to before retraining");
+  verb->option_defaults()->group("Then");
+  verb->add_flag("--compact", options->compact, "Take dead and unread channels out of every tensor");
+  verb->add_flag("--permanent", options->permanent, "Write zeros into the weights and keep no masks");
+  verb->option_defaults()->group("Scans, which save nothing");
+  verb->add_flag("--sensitivity", options->sensitivity, "Prune one layer at a time and measure");
+  verb->add_option(
+          "--sweep", options->sweep,
+          "AMOUNT,...: prune the whole model by each and measure; edge and edge-dense are that project's lists")
+      ->delimiter(',')
+      ->allow_extra_args(false);
+  verb->add_option("--split", options->split, "Measure on train, validation or test")->capture_default_str();
+  verb->option_defaults()->group("Data");
+  add_data_arguments(*verb, options->data);
+  verb->option_defaults()->group("Retraining");
+  add_training_arguments(*verb, options->fit, options->momentum);
+  verb->add_option("--seed", options->fit.seed, "Seed of order and augmentation")->capture_default_str();
+  verb->option_defaults()->group("Augmentation");
+  add_augmentation_arguments(*verb, options->fit.augment);
+  verb->option_defaults()->group("Files, threads, output");
+  verb->add_option("--out", options->out, "Where to save the pruned model");
+  verb->add_flag("--resume", options->fit.resume, "Go on from the training state saved beside --out");
+  verb->add_option("--workers", options->fit.workers, "Threads that prepare batches")->capture_default_str();
+  verb->add_option("--threads", options->threads, "Threads that compute; 0: all there are")->capture_default_str();
+  verb->add_flag("--quiet", options->quiet, "No progress and no tables");
+  verb->add_flag("--json", options->json, "The last line is a JSON object with the results");
+  verb->callback([options] {
+    check(*options);
+    set_num_threads(options->threads);
+    Pruning(*options).run();
+  });
+  set_example(*verb,
+              "whittle prune m.safetensors --amount 0.5 --out p.safetensors\n"
+              "  whittle prune m.safetensors --method taylor --granularity channel --amount 0.3 --epochs 5 --compact "
+              "--out p.safetensors\n"
+              "  whittle prune m.safetensors --sensitivity");
+}
+
+}  // namespace whittle::apps
