@@ -53,7 +53,8 @@ struct Integers {
 
   static Number rounded(bool negative, uint64_t value, int exponent) {
     const arithmetic::detail::Scaled result = arithmetic::detail::to_binary32({value, exponent});
-    return {negative, result.value, result.exponent};
+    const int carry = static_cast<int>(result.value >> 24);  // rounded up to 2^24
+    return {negative, result.value >> carry, result.exponent + carry};
   }
 
   static Number product(int32_t code, const Number& ratio) {  // |code| < 2^17, so 41 bits
