@@ -38,6 +38,9 @@ void check(std::span<const Block> blocks, size_t i) {
     if (before.bytes != block.bytes || before.last != block.first) {
       refuse(block, "cannot replace '" + before.name + "', which has another size or is needed longer");
     }
+    if (before.first == before.last) {
+      refuse(block, "cannot replace '" + before.name + "', which lives for one op only");
+    }
   }
 }
 

@@ -20,7 +20,7 @@
 namespace whittle::deploy {
 
 struct Block {
-  std::string name;
+  std::string name{};
   int64_t bytes = 0;
   int first = 0, last = 0;  // both ends live: [first, last]
   int replaces = kNothing;  // the block whose memory this one takes over: same size, last == our first

@@ -55,9 +55,10 @@ class Loader {
       : bytes_(bytes), size_(size), options_(options), p_(program) {}
 
   Status load() {
-    const bool good = check_file() && check_sections() && check_values() && check_interface() && check_ops() &&
-                      check_writers() && check_overlaps() && need(features_ == p_.header_.features, Status::kOp) &&
-                      need((features_ & ~options_.features) == 0, Status::kUnsupported);
+    const bool good = check_file() && check_sections() &&
+                      need((p_.header_.features & ~options_.features) == 0, Status::kUnsupported) && check_values() &&
+                      check_interface() && check_ops() && check_writers() && check_overlaps() &&
+                      need(features_ == p_.header_.features, Status::kOp);
     return good ? Status::kOk : status_;
   }
 

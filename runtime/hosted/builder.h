@@ -28,20 +28,20 @@
 namespace whittle::runtime {
 
 struct ValueSpec {
-  std::string name;
+  std::string name{};
   Type type = Type::kS8;
-  std::vector<uint32_t> dims;
-  Grid grid{};                    // of codes in the arena
-  std::vector<uint8_t> constant;  // bytes; empty: it lives in the arena
-  uint64_t offset = 0;            // in the arena, a multiple of 16
+  std::vector<uint32_t> dims{};
+  Grid grid{};                      // of codes in the arena
+  std::vector<uint8_t> constant{};  // bytes; empty: it lives in the arena
+  uint64_t offset = 0;              // in the arena, a multiple of 16
 
   bool is_constant() const { return !constant.empty(); }
 };
 
 struct OpSpec {
   OpKind kind = OpKind::kReshape;
-  std::string name;
-  std::vector<uint32_t> inputs;
+  std::string name{};
+  std::vector<uint32_t> inputs{};
   uint32_t output = kNone;
   uint32_t weights = kNone, bias = kNone, multipliers = kNone, table = kNone, scratch = kNone;
   uint32_t groups = 0;

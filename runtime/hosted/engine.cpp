@@ -13,9 +13,17 @@ namespace {
 
 constexpr std::align_val_t kBlockAlignment{64};
 
-void require(bool condition, const std::string& reason) {
-  if (!condition) {
-    throw std::invalid_argument("[engine] " + reason);
+[[noreturn]] void refuse(const std::string& reason) { throw std::invalid_argument("[engine] " + reason); }
+
+void require_ok(Status status) {
+  if (status != Status::kOk) {
+    refuse(status_text(status));
+  }
+}
+
+void require_size(const char* what, size_t got, const char* program, size_t expected) {
+  if (got != expected) {
+    refuse(what + std::to_string(got) + " bytes, the program " + program + std::to_string(expected));
   }
 }
 
@@ -37,13 +45,14 @@ struct Engine::Context {
 Engine::Engine(std::span<const uint8_t> file, const EngineOptions& options)
     : file_(make_block(file.size())),
       kernels_(options.kernels.empty() ? best_kernels() : kernels_named(options.kernels.c_str())) {
-  require(kernels_.features() != 0, "no kernel table that runs here is called '" + options.kernels + "'");
+  if (kernels_.features() == 0) {
+    refuse("no kernel table that runs here is called '" + options.kernels + "'");
+  }
   if (!file.empty()) {
     std::memcpy(file_.get(), file.data(), file.size());
   }
   const LoadOptions load_options{.features = kernels_.features(), .max_arena_bytes = options.max_arena_bytes};
-  const Status status = load(file_.get(), file.size(), load_options, program_);
-  require(status == Status::kOk, status_text(status));
+  require_ok(load(file_.get(), file.size(), load_options, program_));
   contexts_.store(make_context(), std::memory_order_release);
 }
 
@@ -86,34 +95,36 @@ Engine::Lease::~Lease() {
 
 std::span<uint8_t> Engine::Lease::input(uint32_t number) {
   const Program& p = engine_->program_;
-  require(number < p.input_count(), "the program has no input " + std::to_string(number));
+  if (number >= p.input_count()) {
+    refuse("the program has no input " + std::to_string(number));
+  }
   const uint32_t v = p.input(number);
   return {p.data(v, context_->arena.get()), static_cast<size_t>(bytes_of(p.value(v)))};
 }
 
 std::span<const uint8_t> Engine::Lease::output(uint32_t number) const {
   const Program& p = engine_->program_;
-  require(number < p.output_count(), "the program has no output " + std::to_string(number));
+  if (number >= p.output_count()) {
+    refuse("the program has no output " + std::to_string(number));
+  }
   const uint32_t v = p.output(number);
   return {p.data(v, context_->arena.get()), static_cast<size_t>(bytes_of(p.value(v)))};
 }
 
 void Engine::Lease::run() {
   const Program& p = engine_->program_;
-  const Status status = runtime::run(p, engine_->kernels_, context_->arena.get(), static_cast<size_t>(p.arena_bytes()));
-  require(status == Status::kOk, status_text(status));
+  require_ok(runtime::run(p, engine_->kernels_, context_->arena.get(), static_cast<size_t>(p.arena_bytes())));
 }
 
 void Engine::run(std::span<const uint8_t> input, std::span<uint8_t> output) const {
-  require(program_.input_count() == 1 && program_.output_count() == 1,
-          "the program has several inputs or outputs: use acquire()");
+  if (program_.input_count() != 1 || program_.output_count() != 1) {
+    refuse("the program has several inputs or outputs: use acquire()");
+  }
   Lease lease = acquire();
   const std::span<uint8_t> to = lease.input(0);
   const std::span<const uint8_t> from = lease.output(0);
-  require(input.size() == to.size(),
-          "the input has " + std::to_string(input.size()) + " bytes, the program wants " + std::to_string(to.size()));
-  require(output.size() == from.size(), "the output has room for " + std::to_string(output.size()) +
-                                            " bytes, the program makes " + std::to_string(from.size()));
+  require_size("the input has ", input.size(), "wants ", to.size());
+  require_size("the output has room for ", output.size(), "makes ", from.size());
   std::memcpy(to.data(), input.data(), to.size());
   lease.run();
   std::memcpy(output.data(), from.data(), from.size());
