@@ -34,6 +34,20 @@ function(whittle_requirements target scope)
   target_compile_options(${target} ${scope} $<$<COMPILE_LANGUAGE:CXX>:-ffp-contract=off>)
 endfunction()
 
+# The option that keeps a compiler from using floating-point registers, where it has one.
+set(whittle_integer_registers)
+if(CMAKE_SYSTEM_PROCESSOR MATCHES "^(x86_64|AMD64|aarch64|arm64)$")
+  set(whittle_integer_registers -mgeneral-regs-only)
+endif()
+
+# With WHITTLE_NO_FPU: a library for machines without floating-point numbers.
+function(whittle_no_fpu target)
+  if(WHITTLE_NO_FPU)
+    target_compile_definitions(${target} PUBLIC WHITTLE_NO_FPU)
+    target_compile_options(${target} PRIVATE ${whittle_integer_registers})
+  endif()
+endfunction()
+
 function(whittle_library folder)
   cmake_parse_arguments(PARSE_ARGV 1 arg "" "" "HEADERS;REAL;NEUTRAL;LINKS;WRAPS")
   set(library whittle_${folder})

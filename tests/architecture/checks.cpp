@@ -63,7 +63,7 @@ bool may_include(const std::string& folder, const std::string& name) {
 }
 
 std::string angled_include_fault(const SourceFile& file, const std::string& name) {
-  if (kFreestanding.contains(file.folder())) {
+  if (kFreestanding.contains(file.folder()) && !file.path.starts_with(kHostedCorner)) {
     return kFreestandingHeaders.contains(name) ? "" : "<" + name + "> is not for freestanding code";
   }
   for (const auto& [library, wrapper] : kWrappers) {
@@ -242,6 +242,34 @@ Findings unlisted_sources(const std::vector<SourceFile>& files, std::string_view
 
 std::set<std::string> weak_symbols(std::string_view nm_output) { return symbols_of_type(nm_output, "WwVvu"); }
 std::set<std::string> strong_symbols(std::string_view nm_output) { return symbols_of_type(nm_output, "TDBRGS"); }
+std::set<std::string> undefined_symbols(std::string_view nm_output) {
+  static const std::regex kLine(R"(^ +U (\S.*)$)");
+  std::set<std::string> names;
+  for (const std::string& line : lines_of(nm_output)) {
+    std::smatch match;
+    if (std::regex_match(line, match, kLine)) {
+      names.insert(match[1]);
+    }
+  }
+  return names;
+}
+
+std::set<std::string> float_instructions(std::string_view disassembly) {
+  // Vector and x87 registers of x86-64, and fld and its kin; vector registers and fmov and its kin of AArch64.
+  static const std::regex kFloat(R"(%[xyz]mm\d|%st\b|\tf[a-z]+\b|[ \t,{][vdsqh]\d{1,2}(\.|,|$))");
+  static const std::regex kInstruction(R"(^ +[0-9a-f]+:\t([a-z].*)$)");
+  std::set<std::string> found;
+  for (const std::string& line : lines_of(disassembly)) {
+    std::smatch match;
+    if (std::regex_match(line, match, kInstruction)) {
+      const std::string text = "\t" + match[1].str();
+      if (std::regex_search(text, kFloat)) {
+        found.insert(match[1]);
+      }
+    }
+  }
+  return found;
+}
 
 std::string output_of(const std::string& command) {
   std::FILE* pipe = popen(command.c_str(), "r");

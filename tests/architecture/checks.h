@@ -64,6 +64,10 @@ Findings unlisted_sources(const std::vector<SourceFile>& files, std::string_view
 std::set<std::string> weak_symbols(std::string_view nm_output);
 // Symbols defined once and for all.
 std::set<std::string> strong_symbols(std::string_view nm_output);
+// Symbols that others must define.
+std::set<std::string> undefined_symbols(std::string_view nm_output);
+// Instructions, in the output of `objdump -d`, that touch a floating-point register.
+std::set<std::string> float_instructions(std::string_view disassembly);
 
 // Runs a program and returns what it printed. Throws if it cannot be run or fails.
 std::string output_of(const std::string& command);

@@ -43,6 +43,13 @@ inline const std::set<std::string> kPrograms = {"apps", "tests", "bench"};
 // Folders that must build where there is no operating system.
 inline const std::set<std::string> kFreestanding = {"kernels", "runtime"};
 
+// Except for what hosts add to them, in a library of its own that no device links.
+inline const std::string kHostedCorner = "runtime/hosted/";
+
+// All that the runtime and its kernels may leave to whoever links them: compilers call these unasked.
+inline const std::set<std::string> kFreestandingSymbols = {"memcpy", "memmove", "memset", "memcmp",
+                                                           "_GLOBAL_OFFSET_TABLE_"};
+
 // <string.h> is for the memory functions, which compilers expect to exist anyway.
 inline const std::set<std::string> kFreestandingHeaders = {
     "stddef.h", "stdint.h", "limits.h", "float.h", "string.h", "cstddef",     "cstdint",     "climits",    "cfloat",

@@ -117,6 +117,15 @@ TEST_SUITE("checks") {
     CHECK(weak_symbols(nm) == std::set<std::string>{"weak_function", "weak_data", "unique"});
     CHECK(strong_symbols(nm) == std::set<std::string>{"strong"});
   }
+
+  TEST_CASE("symbols that others must define, and floating-point instructions, are seen") {
+    CHECK(undefined_symbols("                 U malloc\n0000000000000000 T f\n") == std::set<std::string>{"malloc"});
+    CHECK(float_instructions("   4:\tmovss  (%rdi),%xmm0\n").size() == 1);
+    CHECK(float_instructions("   4:\tflds   (%rdi)\n").size() == 1);
+    CHECK(float_instructions("   4:\tmul\tv0.4s, v1.4s, v2.4s\n").size() == 1);
+    CHECK(float_instructions("   4:\tldr\tq3, [x0]\n").size() == 1);
+    CHECK(float_instructions("   4:\tjne    d8 <f+0xd8>\n  10:\tmov    %eax,%edx\nd5: 00\n").empty());
+  }
 }
 
 }  // namespace whittle::architecture

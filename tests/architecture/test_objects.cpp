@@ -6,6 +6,8 @@
 #include <sstream>
 
 #include "tests/architecture/checks.h"
+#include "tests/architecture/rules.h"
+#include "tests/support/sanitized.h"
 
 namespace whittle::architecture {
 
@@ -41,6 +43,46 @@ TEST_SUITE("objects") {
     }
     MESSAGE(objects << " objects compiled for one instruction set");
   }
+
+  // No heap, no exceptions, no mathematics library, no operating system.
+  TEST_CASE("the runtime and its kernels need nothing but the memory functions") {
+    if (kSanitized) {
+      return;  // sanitizers call their own
+    }
+    const auto kernels = std::filesystem::path(WHITTLE_BINARY_DIR) / "kernels";
+    std::string listing = output_of(std::string(WHITTLE_NM) + " '" + WHITTLE_RUNTIME_LIBRARY + "'");
+    int objects = 0;
+    for (const auto& entry : std::filesystem::recursive_directory_iterator(kernels)) {
+      const std::string folder = entry.path().parent_path().filename().string();
+      if (entry.path().extension() == ".o" && (folder == "int8" || folder == "f32")) {
+        listing += output_of(std::string(WHITTLE_NM) + " '" + entry.path().string() + "'");
+        ++objects;
+      }
+    }
+    CHECK(objects >= 4);
+    std::set<std::string> defined = strong_symbols(listing);
+    defined.merge(weak_symbols(listing));
+    const std::set<std::string> needed = undefined_symbols(listing);
+    CHECK(needed.size() >= 5);  // each other, at least
+    for (const std::string& symbol : needed) {
+      CAPTURE(symbol);
+      CHECK((defined.contains(symbol) || kFreestandingSymbols.contains(symbol)));
+    }
+  }
+
+#if defined(WHITTLE_NO_FPU_LIBRARY)
+  TEST_CASE("a build without FPU holds no floating-point instruction") {
+    const auto disassembly = [](const std::string& file) {
+      return output_of(std::string(WHITTLE_OBJDUMP) + " -d --no-show-raw-insn '" + file + "'");
+    };
+    CHECK_FALSE(float_instructions(disassembly(WHITTLE_RUNTIME_LIBRARY)).empty());  // we would see them
+    const std::string without = disassembly(WHITTLE_NO_FPU_LIBRARY);
+    CHECK(without.size() > 10'000);
+    for (const std::string& instruction : float_instructions(without)) {
+      FAIL_CHECK(instruction);
+    }
+  }
+#endif
 
   // A function outside the inline namespaces f32 and f64 that both twins compile would
   // be linked once, silently, in whichever precision comes first.

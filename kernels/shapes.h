@@ -1,0 +1,43 @@
+// Geometry that the inference tables share (int8/table.h, f32/table.h).
+//
+// Plain data. All extents are positive and all products of extents of one tensor fit
+// into 31 bits: whoever fills these in has checked it (runtime/load.cpp).
+#pragma once
+
+#include <stdint.h>
+
+namespace whittle::kernels {
+
+// A window that slides over an image. Tap (u, v) of window (p, r) reads pixel
+// (p stride_h + u dilation_h - top, r stride_w + v dilation_w - left); pixels outside the
+// image are padding.
+struct Window {
+  int32_t in_h, in_w;
+  int32_t out_h, out_w;
+  int32_t kernel_h, kernel_w;
+  int32_t stride_h, stride_w;
+  int32_t dilation_h, dilation_w;
+  int32_t top, left;
+
+  constexpr int32_t row(int32_t p, int32_t u) const { return p * stride_h + u * dilation_h - top; }
+  constexpr int32_t column(int32_t r, int32_t v) const { return r * stride_w + v * dilation_w - left; }
+  constexpr bool inside(int32_t row, int32_t column) const {
+    return row >= 0 && row < in_h && column >= 0 && column < in_w;
+  }
+};
+
+// x [batch, in_h, in_w, in_channels], filters [out_channels, kernel_h, kernel_w, in_channels / groups],
+// y [batch, out_h, out_w, out_channels].
+struct ConvShape {
+  int32_t batch;
+  int32_t in_channels, out_channels, groups;
+  Window window;
+};
+
+// x [batch, in_h, in_w, channels], y [batch, out_h, out_w, channels]; dilation 1.
+struct PoolShape {
+  int32_t batch, channels;
+  Window window;
+};
+
+}  // namespace whittle::kernels

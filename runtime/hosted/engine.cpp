@@ -1,0 +1,133 @@
+#include "runtime/hosted/engine.h"
+
+#include <cstring>
+#include <new>
+#include <stdexcept>
+#include <utility>
+
+#include "runtime/best.h"
+
+namespace whittle::runtime {
+
+namespace {
+
+constexpr std::align_val_t kBlockAlignment{64};
+
+[[noreturn]] void refuse(const std::string& reason) { throw std::invalid_argument("[engine] " + reason); }
+
+void require_ok(Status status) {
+  if (status != Status::kOk) {
+    refuse(status_text(status));
+  }
+}
+
+void require_size(const char* what, size_t got, const char* program, size_t expected) {
+  if (got != expected) {
+    refuse(what + std::to_string(got) + " bytes, the program " + program + std::to_string(expected));
+  }
+}
+
+}  // namespace
+
+void Engine::Free::operator()(uint8_t* block) const { ::operator delete(block, kBlockAlignment); }
+
+Engine::Block Engine::make_block(uint64_t bytes) {
+  return Block(static_cast<uint8_t*>(::operator new(static_cast<size_t>(bytes), kBlockAlignment)));
+}
+
+// Contexts form a list to which new ones are pushed in front; none leaves it before the end.
+struct Engine::Context {
+  Block arena;
+  std::atomic<bool> busy;
+  Context* next;
+};
+
+Engine::Engine(std::span<const uint8_t> file, const EngineOptions& options)
+    : file_(make_block(file.size())),
+      kernels_(options.kernels.empty() ? best_kernels() : kernels_named(options.kernels.c_str())) {
+  if (kernels_.features() == 0) {
+    refuse("no kernel table that runs here is called '" + options.kernels + "'");
+  }
+  if (!file.empty()) {
+    std::memcpy(file_.get(), file.data(), file.size());
+  }
+  const LoadOptions load_options{.features = kernels_.features(), .max_arena_bytes = options.max_arena_bytes};
+  require_ok(load(file_.get(), file.size(), load_options, program_));
+  contexts_.store(make_context(), std::memory_order_release);
+}
+
+Engine::~Engine() {
+  for (Context* context = contexts_.load(); context != nullptr;) {
+    delete std::exchange(context, context->next);
+  }
+}
+
+Engine::Context* Engine::make_context() const {
+  auto context = std::make_unique<Context>();
+  context->arena = make_block(program_.arena_bytes());
+  // What a lease shows before anything was written to it is the same every time.
+  std::memset(context->arena.get(), 0, static_cast<size_t>(program_.arena_bytes()));
+  return context.release();
+}
+
+Engine::Lease Engine::acquire() const {
+  for (Context* context = contexts_.load(std::memory_order_acquire); context != nullptr; context = context->next) {
+    if (!context->busy.load(std::memory_order_relaxed) && !context->busy.exchange(true, std::memory_order_acquire)) {
+      return {*this, *context};
+    }
+  }
+  Context* fresh = make_context();
+  fresh->busy.store(true, std::memory_order_relaxed);
+  fresh->next = contexts_.load(std::memory_order_relaxed);
+  while (!contexts_.compare_exchange_weak(fresh->next, fresh, std::memory_order_release, std::memory_order_relaxed)) {
+  }
+  return {*this, *fresh};
+}
+
+Engine::Lease::Lease(Lease&& other) noexcept
+    : engine_(other.engine_), context_(std::exchange(other.context_, nullptr)) {}
+
+Engine::Lease::~Lease() {
+  if (context_ != nullptr) {
+    context_->busy.store(false, std::memory_order_release);
+  }
+}
+
+std::span<uint8_t> Engine::Lease::input(uint32_t number) {
+  const Program& p = engine_->program_;
+  if (number >= p.input_count()) {
+    refuse("the program has no input " + std::to_string(number));
+  }
+  const uint32_t v = p.input(number);
+  return {p.data(v, context_->arena.get()), static_cast<size_t>(bytes_of(p.value(v)))};
+}
+
+std::span<const uint8_t> Engine::Lease::output(uint32_t number) const {
+  const Program& p = engine_->program_;
+  if (number >= p.output_count()) {
+    refuse("the program has no output " + std::to_string(number));
+  }
+  const uint32_t v = p.output(number);
+  return {p.data(v, context_->arena.get()), static_cast<size_t>(bytes_of(p.value(v)))};
+}
+
+void Engine::Lease::run() {
+  const Program& p = engine_->program_;
+  require_ok(runtime::run(p, engine_->kernels_, context_->arena.get(), static_cast<size_t>(p.arena_bytes())));
+}
+
+void Engine::run(std::span<const uint8_t> input, std::span<uint8_t> output) const {
+  if (program_.input_count() != 1 || program_.output_count() != 1) {
+    refuse("the program has several inputs or outputs: use acquire()");
+  }
+  Lease lease = acquire();
+  const std::span<uint8_t> to = lease.input(0);
+  const std::span<const uint8_t> from = lease.output(0);
+  require_size("the input has ", input.size(), "wants ", to.size());
+  require_size("the output has room for ", output.size(), "makes ", from.size());
+  std::memcpy(to.data(), input.data(), to.size());
+  lease.run();
+  std::memcpy(output.data(), from.data(), from.size());
+}
+
+}  // namespace whittle::runtime

@@ -1,0 +1,180 @@
+// Running a program: for each op, operands are looked up and a kernel is called.
+//
+// Nothing is checked here that load() has checked. No float in this file: what has one is
+// in run_float.cpp.
+
+#include "runtime/run.h"
+
+#include "runtime/program.h"
+
+namespace whittle::runtime {
+
+namespace {
+
+void copy(uint8_t* to, const uint8_t* from, uint64_t count) {
+  if (to != from) {
+    __builtin_memmove(to, from, count);
+  }
+}
+
+template <class Code>
+void run_codes(const Call& c, const kernels::IntegerKernels<Code>& table) {
+  const OpRecord& op = c.op;
+  switch (op.kind) {
+    case OpKind::kConv: {
+      const kernels::Conv<Code> conv{.shape = c.conv_shape(),
+                                     .x = c.input<Code>(),
+                                     .x_zero_point = c.x.zero_point,
+                                     .weights = c.constant<int8_t>(op.weights),
+                                     .bias = c.constant<int32_t>(op.bias),
+                                     .multipliers = c.constant<uint32_t>(op.multipliers),
+                                     .range = c.range(),
+                                     .y = c.output<Code>()};
+      const bool depthwise = op.groups == c.x.dims[3] && op.groups > 1;
+      (depthwise ? table.depthwise : table.conv)(conv);
+      break;
+    }
+    case OpKind::kFullyConnected:
+      table.fully_connected({.batch = c.batch(),
+                             .in = c.in(),
+                             .out = c.out(),
+                             .x = c.input<Code>(),
+                             .x_zero_point = c.x.zero_point,
+                             .weights = c.constant<int8_t>(op.weights),
+                             .bias = c.constant<int32_t>(op.bias),
+                             .multipliers = c.constant<uint32_t>(op.multipliers),
+                             .range = c.range(),
+                             .y = c.output<Code>()});
+      break;
+    case OpKind::kAdd:
+      table.add({.count = c.count(),
+                 .a = c.input<Code>(0),
+                 .b = c.input<Code>(1),
+                 .constants = {.offset = op.parameters[0], .ratio_a = op.parameters[1], .ratio_b = op.parameters[2]},
+                 .range = c.range(),
+                 .y = c.output<Code>()});
+      break;
+    case OpKind::kMaxPool:
+      table.max_pool({.shape = c.pool_shape(), .x = c.input<Code>(), .range = c.range(), .y = c.output<Code>()});
+      break;
+    case OpKind::kAveragePool:
+      table.average_pool({.shape = c.pool_shape(),
+                          .x = c.input<Code>(),
+                          .x_zero_point = c.x.zero_point,
+                          .multipliers = c.constant<uint32_t>(op.multipliers),
+                          .padded = (op.padding[0] | op.padding[1] | op.padding[2] | op.padding[3]) != 0,
+                          .range = c.range(),
+                          .y = c.output<Code>()});
+      break;
+    case OpKind::kRescale:
+      table.rescale({.count = c.count(),
+                     .x = c.input<Code>(),
+                     .x_zero_point = c.x.zero_point,
+                     .multiplier = *c.constant<uint32_t>(op.multipliers),
+                     .range = c.range(),
+                     .y = c.output<Code>()});
+      break;
+    default:
+      break;
+  }
+}
+
+// A19: for each index before the axis, one run of bytes from each input.
+void run_concat(const Call& c) {
+  const uint32_t axis = c.op.parameters[0];
+  uint64_t outer = 1;
+  for (uint32_t i = 0; i < axis; ++i) {
+    outer *= c.y.dims[i];
+  }
+  auto* y = c.output<uint8_t>();
+  for (uint64_t n = 0; n < outer; ++n) {
+    for (uint32_t k = 0; k < c.op.inputs; ++k) {
+      const uint64_t run = bytes_of(c.p.value(c.p.operand(c.op, k))) / outer;
+      copy(y, c.input<uint8_t>(k) + n * run, run);
+      y += run;
+    }
+  }
+}
+
+void run_op(const Call& c, const Kernels& kernels) {
+  if (c.op.kind == OpKind::kConcat) {
+    return run_concat(c);
+  }
+  if (c.op.kind == OpKind::kReshape) {
+    return copy(c.output<uint8_t>(), c.input<uint8_t>(), bytes_of(c.y));
+  }
+  if (c.x.type == Type::kF32 || c.y.type == Type::kF32) {
+#if !defined(WHITTLE_NO_FPU)
+    run_float(c, *kernels.f32);
+#endif
+    return;
+  }
+  if (c.op.kind == OpKind::kTable) {
+    return kernels.int8->lookup(
+        {.count = c.count(), .x = c.input<int8_t>(), .table = c.constant<int8_t>(c.op.table), .y = c.output<int8_t>()});
+  }
+  if (c.op.kind == OpKind::kSoftmax) {
+    return kernels.int8->softmax({.rows = c.count() / c.last_extent(),
+                                  .count = c.last_extent(),
+                                  .x = c.input<int8_t>(),
+                                  .exponentials = c.constant<uint32_t>(c.op.table),
+                                  .log2_steps = 127 - static_cast<int32_t>(c.y.scale >> 23),
+                                  .range = c.range(),
+                                  .y = c.output<int8_t>()});
+  }
+  if (c.x.type == Type::kS8) {
+    run_codes<int8_t>(c, kernels.int8->s8);
+  } else {
+    run_codes<int16_t>(c, kernels.int8->s16);
+  }
+}
+
+}  // namespace
+
+Status run(const Program& program, const Kernels& kernels, void* arena, size_t arena_bytes) {
+  if (arena == nullptr) {
+    return Status::kNull;
+  }
+  if (reinterpret_cast<uintptr_t>(arena) % kAlignment != 0) {
+    return Status::kMisaligned;
+  }
+  if (arena_bytes < program.arena_bytes()) {
+    return Status::kArenaTooSmall;
+  }
+#if defined(WHITTLE_NO_FPU)
+  constexpr uint32_t kOffered = kIntegerFeatures;
+#else
+  constexpr uint32_t kOffered = kAllFeatures;
+#endif
+  if ((program.features() & ~(kernels.features() & kOffered)) != 0) {
+    return Status::kUnsupported;
+  }
+  for (uint32_t i = 0; i < program.op_count(); ++i) {
+    const OpRecord op = program.op(i);
+    run_op(Call(program, op, arena), kernels);
+  }
+  return Status::kOk;
+}
+
+Status run(const Program& program, const Kernels& kernels, void* arena, size_t arena_bytes, const void* input,
+           void* output) {
+  if (arena == nullptr || input == nullptr || output == nullptr) {
+    return Status::kNull;
+  }
+  if (program.input_count() != 1 || program.output_count() != 1) {
+    return Status::kUnsupported;
+  }
+  if (arena_bytes < program.arena_bytes()) {
+    return Status::kArenaTooSmall;
+  }
+  const uint32_t in = program.input(0);
+  const uint32_t out = program.output(0);
+  copy(program.data(in, arena), static_cast<const uint8_t*>(input), bytes_of(program.value(in)));
+  const Status status = run(program, kernels, arena, arena_bytes);
+  if (status == Status::kOk) {
+    copy(static_cast<uint8_t*>(output), program.data(out, arena), bytes_of(program.value(out)));
+  }
+  return status;
+}
+
+}  // namespace whittle::runtime

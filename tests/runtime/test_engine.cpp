@@ -1,0 +1,109 @@
+// One Engine, many threads; nothing allocated on the way.
+
+#include <doctest/doctest.h>
+
+#include <atomic>
+#include <thread>
+
+#include "runtime/hosted/engine.h"
+#include "tests/runtime/net.h"
+#include "tests/support/message.h"
+#include "tests/support/news.h"
+#include "tests/support/sanitized.h"
+#include "tests/support/seed.h"
+
+namespace whittle {
+
+namespace {
+
+using runtime::Engine;
+
+template <class Call>
+std::string reason(Call call) {
+  try {
+    call();
+  } catch (const std::invalid_argument& error) {
+    return error.what();
+  }
+  return "none";
+}
+
+}  // namespace
+
+TEST_SUITE("engine") {
+  TEST_CASE("64 threads on one Engine all get the oracle's bytes") {
+    Net net = small_net(RngKey{.seed = test_seed()}.child("engine"));
+    const Engine engine(net.finish());
+    constexpr int kThreads = 64;
+    constexpr int kRuns = kSanitized ? 20 : 500;
+    std::atomic<int> wrong{0};
+    std::vector<std::thread> threads;
+    for (int t = 0; t < kThreads; ++t) {
+      threads.emplace_back([&] {
+        std::vector<uint8_t> output(net.expected_bytes.size());
+        for (int i = 0; i < kRuns; ++i) {
+          engine.run(net.input_bytes, output);
+          wrong.fetch_add(output != net.expected_bytes ? 1 : 0, std::memory_order_relaxed);
+          std::fill(output.begin(), output.end(), uint8_t{0});
+        }
+      });
+    }
+    for (std::thread& thread : threads) {
+      thread.join();
+    }
+    CHECK(wrong.load() == 0);
+  }
+
+  TEST_CASE("a run allocates nothing; an arena more only where one more is in use") {
+    Net net = small_net(RngKey{.seed = 3});
+    const Engine engine(net.finish());
+    std::vector<uint8_t> output(net.expected_bytes.size());
+    const uint64_t before = news();
+    for (int i = 0; i < 100; ++i) {
+      engine.run(net.input_bytes, output);
+    }
+    CHECK(news() == before);
+    {
+      const Engine::Lease first = engine.acquire();
+      CHECK(news() == before);
+      Engine::Lease second = engine.acquire();
+      CHECK(news() == before + 1);
+      const Engine::Lease moved(std::move(second));
+    }
+    const uint64_t grown = news();
+    const Engine::Lease third = engine.acquire();
+    const Engine::Lease fourth = engine.acquire();
+    CHECK(news() == grown);
+    CHECK(output == net.expected_bytes);
+  }
+
+  TEST_CASE("leases: inputs and outputs where they lie; kernels by name") {
+    Net net = small_net(RngKey{.seed = 4});
+    for (const char* name : {"", "integer", "reference"}) {
+      const Engine engine(net.finish(), {.kernels = name});
+      if (*name != 0) {
+        CHECK(std::string(engine.kernels().int8->name) == name);
+      }
+      Engine::Lease lease = engine.acquire();
+      const std::span<uint8_t> input = lease.input(0);
+      REQUIRE(input.size() == net.input_bytes.size());
+      std::copy(net.input_bytes.begin(), net.input_bytes.end(), input.begin());
+      lease.run();
+      const std::span<const uint8_t> output = lease.output(0);
+      CHECK(std::vector<uint8_t>(output.begin(), output.end()) == net.expected_bytes);
+      CHECK(reason([&] { lease.input(1); }) == "[engine] the program has no input 1");
+      CHECK(reason([&] { lease.output(7); }) == "[engine] the program has no output 7");
+      std::vector<uint8_t> few(3);
+      CHECK(reason([&] { engine.run(few, few); }) == "[engine] the input has 3 bytes, the program wants 108");
+      CHECK(reason([&] { engine.run(net.input_bytes, few); }) ==
+            "[engine] the output has room for 3 bytes, the program makes 5");
+    }
+    CHECK(reason([&] { Engine engine(net.finish(), {.kernels = "none such"}); }) ==
+          "[engine] no kernel table that runs here is called 'none such'");
+    CHECK(reason([&] { Engine engine({}); }) == "[engine] the program is cut off");
+    CHECK(reason([&] { Engine engine(net.finish(), {.max_arena_bytes = 16}); }) ==
+          "[engine] the program has too many records or needs more arena than allowed");
+  }
+}
+
+}  // namespace whittle
