@@ -181,8 +181,8 @@ class Finish {
     if (bias_.defined()) {
       y += static_cast<float>(bias_.data()[channel]);
     }
-    y = act_ == Act::kNone ? y : std::max(y, 0.0F);
-    return static_cast<real>(act_ == Act::kRelu6 ? std::min(y, 6.0F) : y);
+    constexpr float kInfinity = std::numeric_limits<float>::infinity();
+    return static_cast<real>(act_ == Act::kNone ? y : arithmetic::clamp(y, 0, act_ == Act::kRelu6 ? 6.0F : kInfinity));
   }
 
   const Grids& x_;
@@ -281,6 +281,22 @@ Tensor exact_avg_pool(const Variable& x, const PoolGeometry& geometry, const Sha
     }
   });
   return y;
+}
+
+Tensor exact_rescale(const Variable& x, const Grid& to) {
+  const Grid from = (*x.grids())[0];
+  if (from == to) {
+    return x.value();
+  }
+  const bool by_table = from.qmin >= -128 && from.qmax <= 127;
+  const float m = from.scale / to.scale;
+  return map_runs(x.value(), {from}, [=](real v, const Grid& grid) {
+    const auto r = static_cast<float>(v);
+    const int32_t code =
+        by_table ? arithmetic::quantize(r, to)
+                 : arithmetic::requantize(round_half_even(r / grid.scale), m, to.zero_point, to.qmin, to.qmax);
+    return static_cast<real>(arithmetic::dequantize(code, to));
+  });
 }
 
 Tensor exact_function(const Variable& x, const std::function<double(double)>& f, const Grid& to) {

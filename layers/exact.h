@@ -31,6 +31,8 @@ Tensor exact_weighted(const Variable& x, const Variable& weight, const Variable&
 Tensor exact_add(const Variable& a, const Variable& b, const Grid& to, Act act);
 // Mean over the part of each window inside the image; a kernel as large as the image: global.
 Tensor exact_avg_pool(const Variable& x, const PoolGeometry& geometry, const Shape& result, const Grid& to);
+// On another grid: by a table's formula from 8 bits (A21), by a multiplier from 16 (A20).
+Tensor exact_rescale(const Variable& x, const Grid& to);
 // A function of one number: its binary64 value at every code, rounded to binary32 and then to the grid.
 Tensor exact_function(const Variable& x, const std::function<double(double)>& f, const Grid& to);
 

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <functional>
+#include <iterator>
 #include <sstream>
 #include <utility>
 #include <vector>
@@ -56,6 +57,18 @@ Variable Add::forward(std::span<const Variable> inputs) {
   }
   return exactly(exact_add(inputs[0], inputs[1], (*to)[0], options_.act),
                  [&] { return add(inputs[0], inputs[1], options_.act); });
+}
+
+Variable Concat::forward(std::span<const Variable> inputs) {
+  const GridsPtr to = output.grids();
+  const auto join = [&] { return concat(inputs, options_.axis); };
+  if (training() || !is_exact(inputs, to)) {
+    return join();
+  }
+  std::vector<Variable> parts;
+  std::ranges::transform(inputs, std::back_inserter(parts),
+                         [&](const Variable& x) { return Variable(exact_rescale(x, (*to)[0])); });
+  return exactly(concat(parts, options_.axis).value(), join);
 }
 
 Variable AvgPool::forward(std::span<const Variable> inputs) {

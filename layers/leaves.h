@@ -107,7 +107,7 @@ class Concat : public Module {
   const Options& options() const { return options_; }
 
  protected:
-  Variable forward(std::span<const Variable> inputs) override { return concat(inputs, options_.axis); }
+  Variable forward(std::span<const Variable> inputs) override;
 
  private:
   Options options_;

@@ -8,6 +8,7 @@
 #include "core/error.h"
 #include "core/json.h"
 #include "core/ops.h"
+#include "layers/trace.h"
 
 namespace whittle::inline WHITTLE_PRECISION::quant {
 
@@ -33,14 +34,17 @@ Phase phase_named(const std::string& name) {
 }  // namespace
 
 FakeQuant::FakeQuant(Role role, const TensorSpec& spec, const Shape& shape, Phase phase)
-    : role_(role), spec_(spec), phase_(phase), observer_(spec) {
+    : role_(role), spec_(spec), phase_(phase), runs_(1), observer_(spec) {
   require(spec.quantizes(), "fake_quant", "0 bits quantize nothing");
   role == Role::kWeight ? check_weights(spec) : check_activations(spec);
+  if (role == Role::kWeight) {
+    runs_ = weight_runs(shape, spec);
+  }
   if (spec.dynamic) {
     phase_ = Phase::kFixed;  // nothing to learn
   }
   if (learns_step() || learns_clip()) {
-    learned_ = Parameter(Tensor::full({role == Role::kWeight ? weight_runs(shape, spec) : 1}, 1));
+    learned_ = Parameter(Tensor::full({runs_}, 1));
   }
 }
 
@@ -51,7 +55,9 @@ Variable FakeQuant::apply(const Variable& x) {
   if (spec_.dynamic) {
     return fake_quant(x, sample_grids(x.value(), spec_));
   }
-  if (role_ == Role::kActivation && (phase_ == Phase::kObserve || (phase_ == Phase::kAdapt && training_))) {
+  // The zeros of a trace are no data.
+  if (role_ == Role::kActivation && (phase_ == Phase::kObserve || (phase_ == Phase::kAdapt && training_)) &&
+      Tracer::active() == nullptr) {
     observer_.observe(x.value());
   }
   if (phase_ == Phase::kObserve) {
@@ -116,10 +122,14 @@ Variable FakeQuant::on_learned_step(const Variable& x) {
 }
 
 // min(max(x, 0), clip), which has slope 1 along the clip where it cuts; then a grid from 0 to the clip (Choi et al.
-// 2018).
+// 2018). The grid's own mask has no say: clip / scale may round to more than the highest code.
 Variable FakeQuant::on_learned_clip(const Variable& x) {
   const Variable clip = learned_.value();
-  return fake_quant(sub(clip, relu(sub(clip, relu(x)))), learned_grids());
+  const Variable cut = sub(clip, relu(sub(clip, relu(x))));
+  const GridsPtr grids = learned_grids();
+  return make_op("pact", fake_quant(Variable(cut.value()), grids).value(), {cut},
+                 [](const Tensor& g) -> Gradients { return {g}; })
+      .on(grids);
 }
 
 void FakeQuant::adapt(const Tensor& value) {
@@ -171,14 +181,17 @@ void FakeQuant::store(const GridsPtr& grids) {
 GridsPtr FakeQuant::stored() const {
   if (fixed_ == nullptr) {  // loaded from a file
     const Codes codes = codes_of(role_, spec_);
-    require(scale_.defined() && zero_point_.defined() && scale_.shape() == zero_point_.shape(), "fake_quant",
-            "fixed grids without scales");
+    require(scale_.defined() && zero_point_.defined(), "fake_quant", "fixed grids without scales");
+    require(scale_.shape() == Shape{runs_} && zero_point_.shape() == Shape{runs_}, "fake_quant", "scales of shape ",
+            scale_.shape(), " and zero-points of shape ", zero_point_.shape(), ", expected ", Shape{runs_});
     Grids grids;
     for (int64_t i = 0; i < scale_.elements(); ++i) {
+      const auto scale = static_cast<float>(scale_.data()[i]);
       const real zero = zero_point_.data()[i];
-      require(zero >= static_cast<real>(codes.low) && zero <= static_cast<real>(codes.high), "fake_quant",
-              "zero-point ", zero, " is not a code");
-      grids.push_back({static_cast<float>(scale_.data()[i]), static_cast<int32_t>(zero), codes.low, codes.high});
+      require(std::isnormal(scale) && scale > 0, "fake_quant", "scale ", scale, " is not a positive normal number");
+      require(zero >= static_cast<real>(codes.low) && zero <= static_cast<real>(codes.high) && zero == std::floor(zero),
+              "fake_quant", "zero-point ", zero, " is not a code");
+      grids.push_back({scale, static_cast<int32_t>(zero), codes.low, codes.high});
     }
     fixed_ = make_grids(std::move(grids));
   }
@@ -192,21 +205,61 @@ Json FakeQuant::spec() const {
 }
 
 void FakeQuant::visit_state(const std::function<void(std::string_view, Tensor&)>& visit) {
-  fixed_ = phase_ == Phase::kFixed && scale_.defined() ? fixed_ : nullptr;
-  if (observer_.seen()) {
-    const auto [all, average] = observer_.ranges();
-    ranges_ = Tensor::of({4}, {static_cast<real>(all.low), static_cast<real>(all.high), static_cast<real>(average.low),
-                               static_cast<real>(average.high)});
-  }
+  remember_observer();
   visit("scale", scale_);
   visit("zero_point", zero_point_);
   visit("ranges", ranges_);
+  visit("histogram", histogram_);
   if (ranges_.defined() && !observer_.seen()) {  // has just been loaded
-    require(ranges_.shape() == Shape{4} && ranges_.all_finite(), "fake_quant",
-            "the ranges of an observer are malformed");
-    const auto at = [this](int64_t i) { return static_cast<float>(ranges_.data()[i]); };
-    observer_.restore({at(0), at(1)}, {at(2), at(3)});
+    recall_observer();
   }
+  fixed_ = nullptr;
+  if (phase_ == Phase::kFixed && !spec_.dynamic) {
+    (void)stored();  // checks
+  }
+}
+
+namespace {
+
+constexpr double kHigh = 16777216;  // 2^24: what both parts of a count stay below, so that they are exact
+
+}  // namespace
+
+void FakeQuant::remember_observer() {
+  if (!observer_.seen()) {
+    return;
+  }
+  const Observer::State state = observer_.state();
+  ranges_ = Tensor::of(
+      {5}, {static_cast<real>(state.all.low), static_cast<real>(state.all.high), static_cast<real>(state.average.low),
+            static_cast<real>(state.average.high), static_cast<real>(state.limit / 2)});
+  histogram_ = {};
+  if (phase_ != Phase::kFixed && !state.bins.empty()) {
+    histogram_ = Tensor::empty({2, Observer::kBins});
+    for (int64_t i = 0; i < Observer::kBins; ++i) {
+      const double count = state.bins[static_cast<size_t>(i)];
+      const double high = std::floor(count / kHigh);
+      histogram_.mutable_data()[i] = static_cast<real>(high);
+      histogram_.mutable_data()[Observer::kBins + i] = static_cast<real>(count - high * kHigh);
+    }
+  }
+}
+
+void FakeQuant::recall_observer() {
+  const auto at = [this](int64_t i) { return static_cast<float>(ranges_.data()[i]); };
+  require(ranges_.shape() == Shape{5} && ranges_.all_finite() && at(0) <= at(1) && at(2) <= at(3) && at(4) >= 0,
+          "fake_quant", "the ranges of an observer are malformed");
+  Observer::State state{{at(0), at(1)}, {at(2), at(3)}, 2 * static_cast<double>(at(4))};
+  if (histogram_.defined()) {
+    require(histogram_.shape() == Shape{2, Observer::kBins} && state.limit > 0 &&
+                std::ranges::all_of(histogram_.values(), [](real v) { return v >= 0 && std::isfinite(v); }),
+            "fake_quant", "the histogram of an observer is malformed");
+    for (int64_t i = 0; i < Observer::kBins; ++i) {
+      state.bins.push_back(static_cast<double>(histogram_.data()[i]) * kHigh +
+                           static_cast<double>(histogram_.data()[Observer::kBins + i]));
+    }
+  }
+  observer_.restore(state);
 }
 
 void FakeQuant::visit_parameters(const std::function<void(std::string_view, Parameter&)>& visit) {

@@ -64,17 +64,22 @@ class FakeQuant : public Transform {
   GridsPtr found_grids(const Tensor& x) const;
   void store(const GridsPtr& grids);
   GridsPtr stored() const;
+  void remember_observer();
+  void recall_observer();
 
   Role role_;
   TensorSpec spec_;
   Phase phase_;
+  int64_t runs_;  // how many grids
   bool training_ = true;
   bool on_ = true;
   Observer observer_;
   Parameter learned_;          // steps [n], or a clip [1]; or undefined
   Tensor scale_, zero_point_;  // fixed grids, [n] each
-  Tensor ranges_;              // what the observer of an activation keeps, [4]
-  mutable GridsPtr fixed_;     // of scale_ and zero_point_
+  // What the observer of an activation keeps: low and high of all, of the average, and half the histogram's limit, [5];
+  // its counts as multiples of 2^24 and the rest, [2, bins].
+  Tensor ranges_, histogram_;
+  mutable GridsPtr fixed_;  // of scale_ and zero_point_
 };
 
 // So that checkpoints with it can be read.

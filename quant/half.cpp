@@ -1,5 +1,6 @@
 #include "quant/half.h"
 
+#include <algorithm>
 #include <cmath>
 #include <memory>
 
@@ -37,8 +38,13 @@ Variable Half::apply(const Variable& x) {
 Json Half::spec() const { return Json::object(); }
 
 void prepare_half(Module& model, const std::vector<std::string>& skip) {
+  const std::vector<NamedModule> modules = model.modules();
+  for (const std::string& pattern : skip) {
+    require(std::ranges::any_of(modules, [&](const NamedModule& m) { return matches({pattern}, m.name); }), "quantize",
+            "skip '", pattern, "' fits no layer of the model");
+  }
   fold_norms(model);
-  for (const auto& [path, module] : model.modules()) {
+  for (const auto& [path, module] : modules) {
     auto* const layer = dynamic_cast<WeightedLayer*>(module);
     if (layer != nullptr && !matches(skip, path)) {
       layer->weight.chain.attach(std::make_shared<Half>());

@@ -118,6 +118,22 @@ class Tap : public Transform {
   std::function<void(const Variable&)> look_;
 };
 
+// While it lives, in the chain.
+class Plugged {
+ public:
+  Plugged(TransformChain& chain, const std::shared_ptr<Transform>& transform)
+      : chain_(chain), stage_(transform->stage()) {
+    chain.attach(transform);
+  }
+  ~Plugged() { chain_.detach(stage_); }
+  Plugged(const Plugged&) = delete;
+  Plugged& operator=(const Plugged&) = delete;
+
+ private:
+  TransformChain& chain_;
+  Stage stage_;
+};
+
 // Where a constant per output channel can be added.
 Parameter& additive(WeightedLayer& layer) { return layer.norm.defined() ? layer.norm.beta : layer.bias; }
 
@@ -128,6 +144,10 @@ int64_t equalize(Module& model, const Shape& input, int rounds) {
   fold_norms(model);
   const NoGrad no_grad;
   const Trace traced = trace(model, input);
+  std::map<const Module*, int> calls;  // what is called twice has neighbours that scaling would not reach
+  for (const TracedCall& call : traced.calls) {
+    ++calls[call.module];
+  }
   int64_t pairs = 0;
   for (int round = 0; round < rounds; ++round) {
     pairs = 0;
@@ -135,7 +155,8 @@ int64_t equalize(Module& model, const Shape& input, int rounds) {
       auto* const first = dynamic_cast<WeightedLayer*>(call.module);
       WeightedLayer* const second = first == nullptr ? nullptr : only_reader(traced, call);
       // A ReLU6 cuts at a fixed place, which scaling would move.
-      if (second == nullptr || first->act() == Act::kRelu6 || !(is_dense(*second) || is_depthwise(*second))) {
+      if (second == nullptr || calls[first] > 1 || calls[second] > 1 || first->act() == Act::kRelu6 ||
+          !(is_dense(*second) || is_depthwise(*second))) {
         continue;
       }
       const Tensor w2 = second->weight_before(Stage::kFakeQuant).value();
@@ -171,20 +192,20 @@ void correct_biases(Module& model, const Shape& input, const Batches& batches) {
     const Variable lost = sub(layer->weight_before(Stage::kFakeQuant), layer->effective_weight());
     std::vector<double> sums(static_cast<size_t>(lost.shape()[0]), 0);
     int64_t count = 0;
-    layer->input.attach(std::make_shared<Tap>([&](const Variable& x) {
-      const Tensor y = layer->sum_of(x, lost).value();
-      const Variable means = mean(reshape(Variable(y), {y.elements() / y.dim(-1), y.dim(-1)}), {.axes = {0}});
-      const int64_t rows = y.elements() / y.dim(-1);
-      for (size_t c = 0; c < sums.size(); ++c) {
-        sums[c] += static_cast<double>(means.value().data()[c]) * static_cast<double>(rows);
-      }
-      count += rows;
-    }));
+    const Plugged tap(
+        layer->input, std::make_shared<Tap>([&](const Variable& x) {
+          const Tensor y = layer->sum_of(x, lost).value();
+          const Variable means = mean(reshape(Variable(y), {y.elements() / y.dim(-1), y.dim(-1)}), {.axes = {0}});
+          const int64_t rows = y.elements() / y.dim(-1);
+          for (size_t c = 0; c < sums.size(); ++c) {
+            sums[c] += static_cast<double>(means.value().data()[c]) * static_cast<double>(rows);
+          }
+          count += rows;
+        }));
     const auto next = batches();
     for (Tensor batch = next(); batch.defined(); batch = next()) {
       model(batch);
     }
-    layer->input.detach(Stage::kMask);
     require(count > 0, "correct_biases", "there are no data");
     Tensor corrected = additive(*layer).raw.value().clone();
     for (size_t c = 0; c < sums.size(); ++c) {
@@ -202,7 +223,7 @@ std::vector<Sensitivity> sensitivities(Module& model, const Batches& batches, co
   std::map<std::string, std::vector<FakeQuant*>> layers;  // "conv1": of "conv1.weight" and "conv1/output"
   std::vector<std::string> order;
   for (const auto& [name, quantizer] : all) {
-    const std::string layer = name.substr(0, std::min(name.find('/'), name.rfind(".weight")));
+    const std::string layer = name.substr(0, name.find('/') != std::string::npos ? name.find('/') : name.rfind('.'));
     if (!layers.contains(layer)) {
       order.push_back(layer);
     }

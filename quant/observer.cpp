@@ -13,7 +13,7 @@ namespace whittle::inline WHITTLE_PRECISION::quant {
 
 namespace {
 
-constexpr int kBins = 2048;
+constexpr int kBins = Observer::kBins;
 constexpr float kFloor = 1.0F / 256;  // of a channel's scale, as a share of the largest
 
 // Weight of a new batch in the moving average of ranges.
@@ -23,7 +23,19 @@ constexpr float kMomentum = 0.1F;
 constexpr float kNothing = 0x1p-100F;
 Grid zero_grid(Codes codes) { return {1, std::clamp(0, codes.low, codes.high), codes.low, codes.high}; }
 
-float normal_scale(float scale) { return std::max(scale, std::numeric_limits<float>::min()); }
+// The grid whose codes span [low, high], which holds 0. 1 and the lowest code where no normal scale does (A24).
+Grid spanning(float low, float high, Codes codes) {
+  constexpr float kMost = 0x1p126F;  // so that the difference stays finite
+  const float limited = std::max(low, -kMost);
+  const float scale = (std::min(high, kMost) - limited) / static_cast<float>(codes.high - codes.low);
+  if (!std::isnormal(scale)) {
+    return {1, codes.low, codes.low, codes.high};
+  }
+  const float zero = static_cast<float>(codes.low) - limited / scale;
+  return {scale,
+          arithmetic::round_half_even(std::clamp(zero, static_cast<float>(codes.low), static_cast<float>(codes.high))),
+          codes.low, codes.high};
+}
 
 double squared_error(std::span<const real> x, const Grid& grid) {
   double sum = 0;
@@ -120,18 +132,10 @@ Grid affine_grid(Range range, bool symmetric, Codes codes) {
   if (symmetric) {
     // Codes may reach one further below than above.
     const float most = std::max(high, -low);
-    return {normal_scale(most / static_cast<float>(codes.high > 0 ? codes.high : 1)),
-            std::clamp(0, codes.low, codes.high), codes.low, codes.high};
+    return {most / static_cast<float>(codes.high > 0 ? codes.high : 1), std::clamp(0, codes.low, codes.high), codes.low,
+            codes.high};
   }
-  constexpr float kMost = 0x1p126F;  // so that the difference stays finite
-  const float limited_low = std::max(low, -kMost);
-  const float scale = normal_scale((std::min(high, kMost) - limited_low) / static_cast<float>(codes.high - codes.low));
-  const float zero = static_cast<float>(codes.low) - limited_low / scale;
-  return {scale,
-          std::clamp(arithmetic::round_half_even(
-                         std::clamp(zero, static_cast<float>(codes.low), static_cast<float>(codes.high))),
-                     codes.low, codes.high),
-          codes.low, codes.high};
+  return spanning(low, high, codes);
 }
 
 int64_t weight_runs(const Shape& shape, const TensorSpec& spec) {
@@ -160,10 +164,10 @@ GridsPtr weight_grids(const Tensor& w, const TensorSpec& spec) {
           run_grid(w.values().subspan(static_cast<size_t>(r * length), static_cast<size_t>(length)), spec, codes);
     }
   });
-  // A4: no scale below a share of the largest. A run of zeros has none of its own.
+  // A4: no scale below a share of the largest. A run of zeros, or nearly, has none of its own.
   const auto is_zero = [&](int64_t r) {
     const auto run = w.values().subspan(static_cast<size_t>(r * length), static_cast<size_t>(length));
-    return std::ranges::all_of(run, [](real v) { return v == 0; });
+    return std::ranges::all_of(run, [](real v) { return std::abs(v) < static_cast<real>(kNothing); });
   };
   float largest = 0;
   for (int64_t r = 0; r < runs; ++r) {
@@ -182,9 +186,12 @@ GridsPtr sample_grids(const Tensor& x, const TensorSpec& spec) {
   const int64_t length = x.elements() / runs;
   Grids grids(static_cast<size_t>(runs));
   parallel_for(runs, [&](int64_t r) {
-    grids[static_cast<size_t>(r)] = affine_grid(
-        range_of("quantize", x.values().subspan(static_cast<size_t>(r * length), static_cast<size_t>(length))),
-        spec.symmetric, activation_codes(spec));
+    const Range range =
+        range_of("quantize", x.values().subspan(static_cast<size_t>(r * length), static_cast<size_t>(length)));
+    const Codes codes = activation_codes(spec);
+    grids[static_cast<size_t>(r)] = spec.symmetric
+                                        ? affine_grid(range, true, codes)
+                                        : spanning(std::min(range.low, 0.0F), std::max(range.high, 0.0F), codes);
   });
   return make_grids(std::move(grids));
 }
@@ -226,9 +233,11 @@ void Observer::observe(const Tensor& batch) {
   samples_ += samples;
 }
 
-void Observer::restore(Range all, Range average) {
-  average_ = average;
-  all_ = all;
+void Observer::restore(const State& state) {
+  all_ = state.all;
+  average_ = state.average;
+  limit_ = state.limit;
+  bins_ = state.bins;
   batches_ = 1;
 }
 
@@ -237,9 +246,12 @@ double Observer::outlier_ratio() const { return samples_ < 2 || second_ == 0 ? 1
 // Zeros, of which a ReLU makes many, have a code of their own under any grid and are not counted.
 void Observer::count(const Tensor& batch, Range now) {
   const auto most = static_cast<double>(std::max(std::abs(now.low), std::abs(now.high)));
+  if (most == 0) {
+    return;  // says nothing about how wide bins should be
+  }
   if (bins_.empty()) {
     bins_.assign(kBins, 0);
-    limit_ = most > 0 ? most : 1;
+    limit_ = most;
   }
   while (most > limit_) {
     std::vector<double> wider(kBins, 0);
@@ -264,7 +276,7 @@ Range Observer::range() const {
     case RangeRule::kMovingAverage:
       return average_;
     case RangeRule::kPercentile:
-      return by_percentile();
+      return bins_.empty() ? all_ : by_percentile();
     case RangeRule::kMse:
       return bins_.empty() ? all_ : by_error();
     case RangeRule::kEntropy:

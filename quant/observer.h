@@ -53,12 +53,15 @@ class Observer {
   // Far above 1, a single sample sets the range.
   double outlier_ratio() const;
 
-  // What the rules without a histogram need, for checkpoints; loading it makes an observer that has seen.
-  struct Ranges {
+  // What range() reads, for checkpoints; restoring it makes an observer that has seen.
+  static constexpr int kBins = 2048;
+  struct State {
     Range all, average;
+    double limit = 0;
+    std::vector<double> bins{};  // kBins, or none
   };
-  Ranges ranges() const { return {all_, average_}; }
-  void restore(Range all, Range average);
+  State state() const { return {all_, average_, limit_, bins_}; }
+  void restore(const State& state);
 
  private:
   bool has_histogram() const;

@@ -25,17 +25,27 @@ bool keeps_values(const Module& leaf) {
   return kind == "max_pool" || kind == "flatten" || kind == "dropout";
 }
 
+// Where a learned clip may cut at 0.
+bool ends_in_relu(const Module& leaf) {
+  if (const auto* const layer = dynamic_cast<const WeightedLayer*>(&leaf)) {
+    return layer->act() != Act::kNone;
+  }
+  if (const auto* const sum = dynamic_cast<const Add*>(&leaf)) {
+    return sum->options().act != Act::kNone;
+  }
+  const auto* const activation = dynamic_cast<const Activation*>(&leaf);
+  return activation != nullptr && activation->options().function == Function::kRelu6;
+}
+
+bool reads_input(const TracedCall& call) {
+  return call.module->kind() != "input" && std::ranges::count(call.inputs, 0) > 0;
+}
+
 void check_skips(const std::vector<std::string>& skip, const Trace& traced) {
   for (const std::string& pattern : skip) {
     require(std::ranges::any_of(traced.calls, [&](const TracedCall& call) { return matches({pattern}, call.path); }),
             "quantize", "skip '", pattern, "' fits no layer of the model");
   }
-}
-
-bool is_behind_relu(const Module& leaf) {
-  const auto* const layer = dynamic_cast<const WeightedLayer*>(&leaf);
-  const auto* const sum = dynamic_cast<const Add*>(&leaf);
-  return (layer != nullptr && layer->act() != Act::kNone) || (sum != nullptr && sum->options().act != Act::kNone);
 }
 
 // What each call gets, before anything is attached.
@@ -60,8 +70,8 @@ class Plan {
     TensorSpec spec = spec_.activations;
     spec.bits = bits(call, spec.bits, &LayerBits::activations, call.module->kind() == "input" || &call == last_);
     // A clip cuts at 0 too, so it is for what a ReLU has cut already.
-    if (spec.range == RangeRule::kLearnedClip && !is_behind_relu(*call.module)) {
-      spec.range = RangeRule::kLearnedStep;
+    if (spec.range == RangeRule::kLearnedClip && !ends_in_relu(*call.module)) {
+      spec.range = RangeRule::kMovingAverage;
     }
     return spec;
   }
@@ -90,14 +100,15 @@ constexpr float kMostBias = 1073741824.0F;  // 2^30
 
 // The grids of a weight, with scales raised where the bias would not fit beside inputs of scale sx (A5).
 GridsPtr with_room_for(const Tensor& bias, float sx, const GridsPtr& grids) {
-  if (!bias.defined() || static_cast<int64_t>(grids->size()) != bias.elements()) {
+  if (!bias.defined() || (grids->size() != 1 && static_cast<int64_t>(grids->size()) != bias.elements())) {
     return grids;
   }
   Grids raised = *grids;
-  for (size_t c = 0; c < raised.size(); ++c) {
+  for (int64_t c = 0; c < bias.elements(); ++c) {
+    float& scale = raised[raised.size() == 1 ? 0 : static_cast<size_t>(c)].scale;
     const float b = std::abs(static_cast<float>(bias.data()[c]));
-    if (b / (sx * raised[c].scale) > kMostBias) {
-      raised[c].scale = b / sx * (1 / kMostBias);
+    if (b / (sx * scale) > kMostBias) {
+      scale = b / sx * (1 / kMostBias);
     }
   }
   return make_grids(std::move(raised));
@@ -116,13 +127,18 @@ void prepare(Module& model, const Shape& input, const QuantSpec& spec, const Pre
   const Plan plan(spec, traced);
   std::set<const Module*> called;
   for (const TracedCall& call : traced.calls) {
+    require(!spec.activations.quantizes() || spec.activations.dynamic || !reads_input(call) || call.inputs.size() == 1,
+            "quantize", "'", call.path,
+            "' reads the model's input beside other values, so the model has to begin with ",
+            "an Input leaf, where the input gets a grid");
     require(called.insert(call.module).second, "quantize", "'", call.path,
             "' is called twice; one grid cannot serve two results, so give each call a layer of its own");
     require(quantizer_in(call.module->output) == nullptr && quantizer_in(call.module->input) == nullptr, "quantize",
             "'", call.path, "' is quantized already");
     check_activations(plan.activations(call));
     if (const auto* const layer = dynamic_cast<const WeightedLayer*>(call.module)) {
-      require(quantizer_in(layer->weight.chain) == nullptr, "quantize", "'", call.path, "' is quantized already");
+      require(layer->weight.chain.at(Stage::kFakeQuant) == nullptr, "quantize", "'", call.path,
+              "' is quantized already");
       const TensorSpec weights = plan.weights(call);
       check_weights(weights);
       if (weights.quantizes()) {
@@ -152,8 +168,8 @@ void prepare(Module& model, const Shape& input, const QuantSpec& spec, const Pre
       continue;
     }
     // A model that begins without an Input leaf: its first readers quantize for themselves.
-    if (call.module->kind() != "input" && std::ranges::count(call.inputs, 0) > 0 && layer != nullptr) {
-      attach_to(layer->input);
+    if (reads_input(call)) {
+      attach_to(call.module->input);
     }
     const bool is_last = call.output == traced.output;
     if (!keeps_values(*call.module) && !(plan.skips(call) && is_last)) {
@@ -248,19 +264,29 @@ void freeze(Module& model, const Shape& input) {
   }
 }
 
-bool is_quantized(Module& model) { return !quantizers(model).empty(); }
+namespace {
 
-void strip(Module& model) {
-  const auto clear = [](TransformChain& chain) {
-    if (quantizer_in(chain) != nullptr) {
-      chain.detach(Stage::kFakeQuant);
-    }
-  };
+std::vector<TransformChain*> chains(Module& model) {
+  std::vector<TransformChain*> all;
   for (const auto& [name, parameter] : model.parameters()) {
-    clear(parameter->chain);
+    all.push_back(&parameter->chain);
   }
   for (const NamedChain& named : model.activation_chains()) {
-    clear(*named.chain);
+    all.push_back(named.chain);
+  }
+  return all;
+}
+
+}  // namespace
+
+bool is_quantized(Module& model) {
+  return std::ranges::any_of(chains(model),
+                             [](const TransformChain* chain) { return chain->at(Stage::kFakeQuant) != nullptr; });
+}
+
+void strip(Module& model) {
+  for (TransformChain* const chain : chains(model)) {
+    chain->detach(Stage::kFakeQuant);
   }
 }
 

@@ -12,7 +12,8 @@
 // The trace says where: on the model's input, on the weight and the result of every
 // convolution and linear layer, on the results of additions, average pools, concatenations
 // and other functions. What only moves values (max-pool, flatten, dropout, ReLU) keeps
-// the grid it is given. Norms inside layers are folded first (layers/fold.h).
+// the grid it is given. Norms inside layers are folded first (layers/fold.h). A learned clip
+// (PACT) cuts at 0, so it goes where a ReLU ends a leaf; elsewhere ranges are moving averages.
 #pragma once
 
 #include <cstdint>
@@ -62,6 +63,7 @@ void adapt(Module& model);
 // Folds are frozen and grids fixed. Where a bias would not fit into its integer, the weight's scale is raised (A5).
 void freeze(Module& model, const Shape& input);
 
+// By FakeQuant or Half.
 bool is_quantized(Module& model);
 // Takes all quantizers away; folds remain.
 void strip(Module& model);

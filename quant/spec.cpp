@@ -60,6 +60,8 @@ void check_weights(const TensorSpec& spec) {
   require(spec.range != RangeRule::kMovingAverage && spec.range != RangeRule::kEntropy &&
               spec.range != RangeRule::kLearnedClip && !spec.dynamic,
           "quantize", "'", spec.dynamic ? "dynamic" : name_of(spec.range), "' is for activations, not for weights");
+  require(spec.bits != 1 || spec.range != RangeRule::kLearnedStep, "quantize",
+          "weights of 1 bit have no step to be learned: their scale is the mean of |w|");
 }
 
 void check_activations(const TensorSpec& spec) {
