@@ -2,12 +2,14 @@
 
 #include <iostream>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "apps/cli.h"
 #include "apps/data_options.h"
 #include "apps/metrics_text.h"
 #include "apps/models.h"
+#include "apps/program.h"
 #include "apps/text.h"
 #include "core/checkpoint.h"
 #include "core/error.h"
@@ -28,8 +30,16 @@ struct Options {
 
 void eval(const Options& options) {
   set_num_threads(options.threads);
-  const Checkpoint checkpoint = load_checkpoint(options.model);
-  const std::shared_ptr<Module> model = load_model(checkpoint);
+  std::optional<ProgramFile> program;
+  Checkpoint checkpoint;
+  std::shared_ptr<Module> model;
+  if (is_program(options.model)) {
+    program.emplace(options.model);
+    checkpoint = program->about();
+  } else {
+    checkpoint = load_checkpoint(options.model);
+    model = load_model(checkpoint);
+  }
   const auto [arguments, splits] = data_of("eval", options.model, checkpoint, options.data);
   const data::DataInfo& about = data::info(arguments.name);
   require(options.split == "test" || options.split == "validation" || options.split == "train", "eval",
@@ -39,14 +49,16 @@ void eval(const Options& options) {
                                                                 : splits.train;
   require(!chosen.empty(), "eval", "the data set '", arguments.name, "' has no ", options.split, " samples");
 
-  const Metrics metrics = evaluate(*model, chosen);
+  const Metrics metrics = program.has_value() ? evaluate(*program, chosen) : evaluate(*model, chosen);
   std::cout << arguments.name << ' ' << options.split << ": " << sentence(metrics, about) << '\n';
   if (options.json) {
-    std::cout << json_line({{"model", options.model},
-                            {"data", arguments.name},
-                            {"parameters", trainable_count(*model)},
-                            {options.split, to_json(metrics, about)}})
-              << '\n';
+    Json json = {{"model", options.model}, {"data", arguments.name}, {options.split, to_json(metrics, about)}};
+    if (model != nullptr) {
+      json["parameters"] = trainable_count(*model);
+    } else {
+      json["bytes"] = program->bytes().size();
+    }
+    std::cout << json_line(json) << '\n';
   }
 }
 
@@ -55,7 +67,7 @@ void eval(const Options& options) {
 void add_eval(CLI::App& program) {
   CLI::App* verb = program.add_subcommand("eval", "Measure a saved model on a data set");
   const auto options = std::make_shared<Options>();
-  verb->add_option("MODEL", options->model, "A checkpoint written by train")->required();
+  verb->add_option("MODEL", options->model, "A checkpoint, or a program (.wtl)")->required();
   add_data_arguments(*verb, options->data);
   verb->add_option("--split", options->split, "train, validation or test")->capture_default_str();
   verb->add_option("--threads", options->threads, "Threads that compute; 0: all there are")->capture_default_str();

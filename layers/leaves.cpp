@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "core/error.h"
+#include "kernels/functions.h"
 #include "layers/batch_norm.h"
 #include "layers/exact.h"
 
@@ -82,35 +83,36 @@ Variable GlobalAvgPool::forward(std::span<const Variable> inputs) {
   return pooled(*this, inputs, all, [&] { return global_avg_pool(inputs[0]); });
 }
 
-namespace {
-
-// The function in binary64 (A21), or null if its results depend on more than one number, or need no table.
-std::function<double(double)> one_number(const ActivationOptions& options) {
-  switch (options.function) {
-    case Function::kLeakyRelu:
-      return [slope = options.slope](double r) { return r > 0 ? r : slope * r; };
-    case Function::kSigmoid:
-      return [](double r) { return 1 / (1 + std::exp(-r)); };
-    case Function::kTanh:
-      return [](double r) { return std::tanh(r); };
-    case Function::kHardSwish:
-      return [](double r) { return r * std::min(std::max(r + 3, 0.0), 6.0) / 6; };
-    case Function::kGelu:
-      return [](double r) { return r * (1 + std::erf(r / std::sqrt(2.0))) / 2; };
-    default:
-      return nullptr;
-  }
-}
-
-}  // namespace
-
 Activation::Activation(const Options& options) : options_(options) {
   require(std::isfinite(options.slope), "activation", "slope ", options.slope, " is not a finite number");
 }
 
+std::function<double(double)> Activation::of_one_number() const {
+  switch (options_.function) {
+    case Function::kRelu:
+      return functions::relu;
+    case Function::kRelu6:
+      return functions::relu6;
+    case Function::kLeakyRelu:
+      return [slope = options_.slope](double r) { return functions::leaky_relu(r, slope); };
+    case Function::kSigmoid:
+      return functions::sigmoid;
+    case Function::kTanh:
+      return functions::tanh;
+    case Function::kHardSwish:
+      return functions::hard_swish;
+    case Function::kGelu:
+      return functions::gelu;
+    case Function::kSoftmax:
+    case Function::kLogSoftmax:
+      break;
+  }
+  return nullptr;
+}
+
 Variable Activation::forward(std::span<const Variable> inputs) {
   const GridsPtr to = output.grids();
-  const auto f = one_number(options_);
+  const auto f = of_one_number();
   if (training() || f == nullptr || !is_exact(inputs, to)) {
     return apply(inputs[0]);
   }

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 
 #include "layers/module.h"
 
@@ -132,6 +133,8 @@ class Activation : public Module {
   std::string_view kind() const override { return "activation"; }
   std::string details() const override { return std::string(function_name(options_.function)); }
   const Options& options() const { return options_; }
+  // The function in binary64, of which 8-bit tables are made (A21); null where a result depends on a whole row.
+  std::function<double(double)> of_one_number() const;
 
  protected:
   Variable forward(std::span<const Variable> inputs) override;

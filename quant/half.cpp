@@ -25,6 +25,24 @@ float to_half(float x) {
   return std::copysign(std::nearbyint(steps) * unit, x);
 }
 
+uint16_t half_bits(float x) {
+  const float half = to_half(x);
+  const auto sign = static_cast<uint16_t>(std::signbit(half) ? 0x8000 : 0);
+  const float magnitude = std::abs(half);
+  if (std::isnan(half)) {
+    return 0x7e00;
+  }
+  if (std::isinf(half)) {
+    return static_cast<uint16_t>(sign | 0x7c00);
+  }
+  if (magnitude < 0x1p-14F) {
+    return static_cast<uint16_t>(sign | static_cast<uint16_t>(magnitude * 0x1p24F));
+  }
+  const int exponent = std::ilogb(magnitude);
+  const auto fraction = static_cast<int>(std::ldexp(magnitude, 10 - exponent)) - 1024;
+  return static_cast<uint16_t>(sign | (exponent + 15) << 10 | fraction);
+}
+
 Variable Half::apply(const Variable& x) {
   Tensor y = Tensor::empty(x.shape());
   for (int64_t i = 0; i < x.value().elements(); ++i) {

@@ -4,6 +4,10 @@
 // below 2^-24 become 0.
 #pragma once
 
+#include <cstdint>
+#include <string>
+#include <vector>
+
 #include "core/parameter.h"
 #include "layers/module.h"
 
@@ -11,6 +15,8 @@ namespace whittle::inline WHITTLE_PRECISION::quant {
 
 // The binary16 number nearest to x, ties to even, as binary32. Infinity beyond its range.
 float to_half(float x);
+// Its sixteen bits.
+uint16_t half_bits(float x);
 
 class Half : public Transform {
  public:

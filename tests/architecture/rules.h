@@ -21,7 +21,7 @@ inline const std::map<std::string, std::vector<std::string>> kMayInclude = {
     {"core", {"kernels"}},
     {"optim", {"core"}},
     {"datasets", {"core"}},
-    {"layers", {"core"}},
+    {"layers", {"core", "kernels/functions.h"}},
     {"prune", {"core", "layers"}},
     {"quant", {"core", "layers", "kernels/arithmetic.h"}},
     {"train", {"core", "layers", "optim", "datasets"}},

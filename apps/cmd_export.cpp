@@ -1,0 +1,142 @@
+// whittle export: a model as a file for whoever runs it.
+
+#include <algorithm>
+#include <iostream>
+#include <memory>
+#include <numeric>
+#include <string>
+#include <vector>
+
+#include "apps/cli.h"
+#include "apps/data_options.h"
+#include "apps/models.h"
+#include "apps/program.h"
+#include "apps/text.h"
+#include "core/checkpoint.h"
+#include "core/error.h"
+#include "core/file.h"
+#include "core/json.h"
+#include "core/parallel.h"
+#include "deploy/lower.h"
+
+namespace whittle::apps {
+
+namespace {
+
+struct Options {
+  std::string model;
+  std::string to = "wtl";
+  std::string out;
+  int64_t verify = 0;
+  bool plan = false;
+  int threads = 0;
+  bool json = false;
+  std::string data_dir;
+};
+
+// What a program remembers of its checkpoint: enough to find data and scale inputs.
+std::string metadata_of(const Checkpoint& checkpoint) {
+  Json json = Json::object();
+  for (const char* key : {zoo::kModelKey, kDataKey, kPreprocessingKey}) {
+    const auto found = checkpoint.metadata.find(key);
+    if (found != checkpoint.metadata.end()) {
+      json[key] = found->second;
+    }
+  }
+  return json_line(json);
+}
+
+// Test samples on which model and program differ in any number of the result.
+int64_t differing(Module& model, const ProgramFile& program, const data::Dataset& data, int64_t samples) {
+  const EvaluationMode evaluation(model);
+  const NoGrad no_grad;
+  int64_t differ = 0;
+  constexpr int64_t kBatch = 64;
+  for (int64_t begin = 0; begin < samples; begin += kBatch) {
+    std::vector<int64_t> indices(static_cast<size_t>(std::min(kBatch, samples - begin)));
+    std::iota(indices.begin(), indices.end(), begin);
+    const Tensor inputs = data.batch(indices).inputs;
+    const Tensor expected = model(inputs).value();
+    const auto count = static_cast<int64_t>(indices.size());
+    const auto length = static_cast<size_t>(inputs.elements() / count);
+    const auto outputs = static_cast<size_t>(expected.elements() / count);
+    std::vector<int> wrong(indices.size(), 0);
+    parallel_for(count, [&](int64_t i) {
+      const auto at = static_cast<size_t>(i);
+      const Tensor y =
+          program.run(Tensor::from({1, static_cast<int64_t>(length)}, inputs.values().subspan(at * length, length)));
+      wrong[at] = std::ranges::equal(y.values(), expected.values().subspan(at * outputs, outputs)) ? 0 : 1;
+    });
+    differ += std::accumulate(wrong.begin(), wrong.end(), int64_t{0});
+  }
+  return differ;
+}
+
+void export_model(const Options& options) {
+  require(options.to == "wtl", "export", "there is no format '", options.to, "'; there is wtl");
+  require(!options.out.empty(), "export", "--out is missing");
+  require(options.verify >= 0, "export", "--verify ", options.verify, " is negative");
+  set_num_threads(options.threads);
+  const Checkpoint checkpoint = load_checkpoint(options.model);
+  const std::shared_ptr<Module> model = load_model(checkpoint);
+  const Shape sample = *zoo::description_of(checkpoint).options.input;
+  const deploy::Lowered lowered = deploy::lower(*model, sample, {.metadata = metadata_of(checkpoint)});
+  const std::vector<uint8_t> bytes = deploy::bytes_of(lowered);
+  replace_file(options.out, std::as_bytes(std::span(bytes)));
+
+  const ProgramFile program(options.out);
+  const runtime::Program& loaded = program.engine().program();
+  const bool integer_only = (loaded.features() & ~runtime::kIntegerFeatures) == 0;
+  Json json = {{"model", options.model},
+               {"out", options.out},
+               {"bytes", bytes.size()},
+               {"arena_bytes", loaded.arena_bytes()},
+               {"arena_lower_bound", lowered.plan.lower_bound},
+               {"ops", loaded.op_count()},
+               {"integer_only", integer_only}};
+  std::cout << options.out << ": " << human_bytes(bytes.size()) << ", " << loaded.op_count() << " ops, "
+            << (integer_only ? "integers only" : "with float parts") << ", arena " << human_bytes(loaded.arena_bytes())
+            << " (at least " << human_bytes(static_cast<uint64_t>(lowered.plan.lower_bound)) << ")\n";
+  if (options.plan) {
+    std::cout << deploy::draw_plan(lowered.blocks, lowered.plan);
+  }
+  if (options.verify > 0) {
+    DataArguments where;
+    where.dir = options.data_dir;
+    const SavedData saved = data_of("export", options.model, checkpoint, where);
+    require(!saved.splits.test.empty(), "export", "there are no test samples to verify with");
+    const int64_t samples = std::min(options.verify, saved.splits.test.size());
+    const int64_t differ = differing(*model, program, saved.splits.test, samples);
+    json["verified"] = {{"samples", samples}, {"differing", differ}};
+    std::cout << "compared with the model on " << samples << " test samples: " << differ << " differ\n";
+    require(differ == 0 || !integer_only, "export", "the program and the model differ on ", differ, " of ", samples,
+            " samples; this is a defect of whittle");
+  }
+  if (options.json) {
+    std::cout << json_line(json) << '\n';
+  }
+}
+
+}  // namespace
+
+void add_export(CLI::App& program) {
+  CLI::App* verb = program.add_subcommand("export", "Write a model as a program for the runtime");
+  const auto options = std::make_shared<Options>();
+  verb->add_option("MODEL", options->model, "A checkpoint: quantized for integer arithmetic, or as trained")
+      ->required();
+  verb->add_option("--to", options->to, "wtl: a program (docs/format.md)")->capture_default_str();
+  verb->add_option("--out", options->out, "The file to write");
+  verb->add_option("--verify", options->verify, "Compare program and model on so many test samples")
+      ->capture_default_str();
+  verb->add_flag("--plan", options->plan, "Draw the plan of memory");
+  verb->add_option("--data-dir", options->data_dir, "Folder of the data files (default: $WHITTLE_DATA)");
+  verb->add_option("--threads", options->threads, "Threads that compute; 0: all there are")->capture_default_str();
+  verb->add_flag("--json", options->json, "The last line is a JSON object with the results");
+  verb->callback([options] { export_model(*options); });
+  set_example(*verb,
+              "whittle quantize m.safetensors --out q.safetensors\n"
+              "  whittle export q.safetensors --out q.wtl --verify 10000\n"
+              "  whittle eval q.wtl");
+}
+
+}  // namespace whittle::apps

@@ -1,0 +1,135 @@
+#include "apps/program.h"
+
+#include <algorithm>
+#include <array>
+#include <cstring>
+#include <fstream>
+#include <numeric>
+#include <stdexcept>
+
+#include "core/error.h"
+#include "core/file.h"
+#include "core/json.h"
+#include "core/parallel.h"
+
+namespace whittle::apps {
+
+namespace {
+
+using runtime::Type;
+
+Grid grid_of(const runtime::ValueRecord& value) {
+  return {__builtin_bit_cast(float, value.scale), value.zero_point, value.qmin, value.qmax};
+}
+
+int64_t elements_of(const runtime::ValueRecord& value) {
+  int64_t elements = 1;
+  for (uint32_t i = 0; i < value.rank; ++i) {
+    elements *= value.dims[i];
+  }
+  return elements;
+}
+
+template <class Code>
+void write_codes(std::span<const real> x, const Grid& grid, uint8_t* to) {
+  for (size_t i = 0; i < x.size(); ++i) {
+    const auto code = static_cast<Code>(arithmetic::quantize(static_cast<float>(x[i]), grid));
+    std::memcpy(to + i * sizeof code, &code, sizeof code);
+  }
+}
+
+template <class Code>
+void read_codes(const uint8_t* from, const Grid& grid, std::span<real> y) {
+  for (size_t i = 0; i < y.size(); ++i) {
+    Code code;
+    std::memcpy(&code, from + i * sizeof code, sizeof code);
+    y[i] = static_cast<real>(arithmetic::dequantize(code, grid));
+  }
+}
+
+}  // namespace
+
+bool is_program(const std::filesystem::path& file) {
+  std::array<char, sizeof runtime::kMagic> first{};
+  std::ifstream stream(file, std::ios::binary);
+  return stream.read(first.data(), first.size()) && std::memcmp(first.data(), runtime::kMagic, first.size()) == 0;
+}
+
+ProgramFile::ProgramFile(const std::filesystem::path& file) : file_(file.string()) {
+  const std::vector<std::byte> raw = read_file(file);
+  bytes_.resize(raw.size());
+  std::memcpy(bytes_.data(), raw.data(), raw.size());
+  try {
+    engine_ = std::make_unique<runtime::Engine>(bytes_);
+  } catch (const std::invalid_argument& refused) {
+    fail("program", file_, ": ", refused.what());
+  }
+  const runtime::Program& program = engine_->program();
+  require(program.input_count() == 1 && program.output_count() == 1, "program", file_, " has ", program.input_count(),
+          " inputs and ", program.output_count(), " outputs; verbs run programs of one each");
+  const Json json = Json::parse(program.metadata(), program.metadata() + program.metadata_bytes(), nullptr, false);
+  if (json.is_object()) {
+    for (const auto& [key, value] : json.items()) {
+      about_.metadata[key] = value.is_string() ? value.get<std::string>() : value.dump();
+    }
+  }
+}
+
+Tensor ProgramFile::run(const Tensor& sample) const {
+  const runtime::Program& program = engine_->program();
+  const runtime::ValueRecord in = program.value(program.input(0));
+  const runtime::ValueRecord out = program.value(program.output(0));
+  require(sample.elements() == elements_of(in), "program", file_, " reads ", elements_of(in), " numbers, a sample has ",
+          sample.elements());
+  runtime::Engine::Lease lease = engine_->acquire();
+  const std::span<uint8_t> to = lease.input(0);
+  switch (static_cast<Type>(in.type)) {
+    case Type::kS8:
+      write_codes<int8_t>(sample.values(), grid_of(in), to.data());
+      break;
+    case Type::kS16:
+      write_codes<int16_t>(sample.values(), grid_of(in), to.data());
+      break;
+    default:
+      std::memcpy(to.data(), sample.data(), to.size());
+  }
+  lease.run();
+  Tensor y = Tensor::empty({1, elements_of(out)});
+  const std::span<const uint8_t> from = lease.output(0);
+  switch (static_cast<Type>(out.type)) {
+    case Type::kS8:
+      read_codes<int8_t>(from.data(), grid_of(out), y.mutable_values());
+      break;
+    case Type::kS16:
+      read_codes<int16_t>(from.data(), grid_of(out), y.mutable_values());
+      break;
+    default:
+      std::memcpy(y.mutable_data(), from.data(), from.size());
+  }
+  return y;
+}
+
+Metrics evaluate(const ProgramFile& program, const data::Dataset& data) {
+  require(!data.empty(), "eval", "the data set '", data.name(), "' has no samples");
+  const runtime::Program& p = program.engine().program();
+  const int64_t outputs = elements_of(p.value(p.output(0)));
+  MetricSums sums;
+  constexpr int64_t kBatch = 256;
+  for (int64_t begin = 0; begin < data.size(); begin += kBatch) {
+    std::vector<int64_t> indices(static_cast<size_t>(std::min(kBatch, data.size() - begin)));
+    std::iota(indices.begin(), indices.end(), begin);
+    const data::Batch batch = data.batch(indices);
+    const auto count = static_cast<int64_t>(indices.size());
+    const auto length = static_cast<size_t>(batch.inputs.elements() / count);
+    Tensor y = Tensor::empty({count, outputs});
+    parallel_for(count, [&](int64_t i) {
+      const Tensor sample = Tensor::from({1, static_cast<int64_t>(length)},
+                                         batch.inputs.values().subspan(static_cast<size_t>(i) * length, length));
+      std::ranges::copy(program.run(sample).values(), y.mutable_data() + i * outputs);
+    });
+    sums.add(static_cast<double>(loss_of(Variable(y), batch).value().item()), y, batch, data.preprocessing());
+  }
+  return sums.metrics();
+}
+
+}  // namespace whittle::apps
