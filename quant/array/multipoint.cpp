@@ -21,8 +21,10 @@ struct Steps {
   int32_t half;
 
   int32_t nearest(double x) const {
-    const double code = std::nearbyint((x - offset) / scale);
-    return static_cast<int32_t>(std::clamp(code, static_cast<double>(-half), static_cast<double>(half)));
+    // Clamped first, the number is small enough to be rounded by adding 1.5 * 2^52.
+    constexpr double kMagic = 6755399441055744.0;
+    const double code = std::clamp((x - offset) / scale, static_cast<double>(-half), static_cast<double>(half));
+    return static_cast<int32_t>((code + kMagic) - kMagic);
   }
   double level(int32_t code) const { return static_cast<double>(static_cast<float>(scale * code + offset)); }
 };
@@ -73,7 +75,7 @@ Candidate polish(const std::vector<double>& r, const Steps& steps, Candidate bes
 
 // A falling row of a's, from one at which the largest residual is the outermost level.
 Candidate best_of_row(const std::vector<double>& r, const Steps& steps, double largest) {
-  constexpr int kTried = 160;
+  constexpr int kTried = 128;
   constexpr double kRatio = 0.97;
   Candidate best;
   double a = 1.5 * largest / (steps.scale * steps.half + std::abs(steps.offset));
@@ -95,7 +97,6 @@ Candidate best_of_row(const std::vector<double>& r, const Steps& steps, double l
 // As a falls from infinity, r_i / a leaves 0 and crosses one border between two levels after
 // the other. Between two such places q is fixed and leaves |r|^2 - <r,q>^2 / |q|^2.
 // So all q's that can be best are met on one walk along a.
-constexpr int64_t kMostBorders = int64_t{1} << 16;
 Candidate best_of_all(const std::vector<double>& r, const Steps& steps) {
   struct Crossing {
     double a;
@@ -133,22 +134,34 @@ Candidate best_of_all(const std::vector<double>& r, const Steps& steps) {
   return {factor, factor > 0 ? try_factor(r, steps, factor).error : std::numeric_limits<double>::infinity()};
 }
 
-// `known` is a factor that is not bad, or 0.
-Candidate best_factor(const std::vector<double>& r, const Steps& steps, double known) {
+double largest_magnitude(const std::vector<double>& r) {
   double largest = 0;
   for (const double x : r) {
     largest = std::max(largest, std::abs(x));
   }
+  return largest;
+}
+
+// What is affordable. Tiny arrays get everything; a walk over all borders is cheaper than a
+// row of factors where there are few levels.
+bool is_tiny(size_t size, int32_t half) { return static_cast<int64_t>(size) * half <= 4096; }
+bool can_walk(size_t size, int32_t half) {
+  return is_tiny(size, half) || (half <= 15 && static_cast<int64_t>(size) * half <= (int64_t{1} << 20));
+}
+
+// `known` is a factor that is not bad, or 0.
+double best_factor(const std::vector<double>& r, const Steps& steps, double known) {
+  const double largest = largest_magnitude(r);
   if (largest == 0) {
-    return {};
+    return 0;
   }
   Candidate found;
-  if (static_cast<int64_t>(r.size()) * steps.half <= kMostBorders) {
-    found = best_of_all(r, steps);
+  if (known != 0 && !is_tiny(r.size(), steps.half)) {
+    found = {known, try_factor(r, steps, known).error};
   } else {
-    found = known != 0 ? Candidate{known, try_factor(r, steps, known).error} : best_of_row(r, steps, largest);
+    found = can_walk(r.size(), steps.half) ? best_of_all(r, steps) : best_of_row(r, steps, largest);
   }
-  return polish(r, steps, {found.factor, std::nextafter(found.error, std::numeric_limits<double>::infinity())});
+  return polish(r, steps, {found.factor, std::nextafter(found.error, std::numeric_limits<double>::infinity())}).factor;
 }
 
 // What the array r and `sign` times a term add up to.
@@ -160,11 +173,9 @@ std::vector<double> sum_with(const std::vector<double>& r, const Term& term, con
   return sum;
 }
 
-// The best term for r, a float factor as it will be stored; or one with a factor so many
-// times as large.
-Term best_term(const std::vector<double>& r, const Steps& steps, double known = 0, double times = 1) {
-  const Candidate best = best_factor(r, steps, known);
-  Term term{.factor = static_cast<float>(times * best.factor), .codes = std::vector<int32_t>(r.size())};
+// The nearest levels for a factor, which is a float as it will be stored.
+Term term_of(const std::vector<double>& r, const Steps& steps, double factor) {
+  Term term{.factor = static_cast<float>(factor), .codes = std::vector<int32_t>(r.size())};
   for (size_t i = 0; term.factor != 0 && i < r.size(); ++i) {
     term.codes[i] = steps.nearest(r[i] / static_cast<double>(term.factor));
   }
@@ -179,7 +190,7 @@ void refit(std::vector<double>& r, std::vector<Term>& terms, const Steps& steps)
     better = false;
     for (Term& term : terms) {
       const std::vector<double> target = sum_with(r, term, steps, 1);
-      Term anew = best_term(target, steps, static_cast<double>(term.factor));
+      Term anew = term_of(target, steps, best_factor(target, steps, static_cast<double>(term.factor)));
       std::vector<double> rest = sum_with(target, anew, steps, -1);
       if (sum_of_squares(rest) < 0.999 * sum_of_squares(r)) {
         r = std::move(rest);
@@ -196,15 +207,26 @@ struct Fit {
   bool enough;
 };
 
-// The first term's factor is `start` times the best one: what is best for one term need
-// not be where the best sum of several begins.
-Fit fit_group(std::span<const float> values, int64_t group, const Steps& steps, double start,
-              const MultiPointOptions& options, const GroupError& error) {
+// Where the search begins. What is best for one term need not be where the best sum of
+// several begins: a first term that clips leaves outliers to those after it.
+struct Start {
+  Steps steps;
+  double reach;  // the first term's outermost level as a share of max|w|; 0: whatever is best for one term
+
+  double factor(const std::vector<double>& r) const {
+    const double top = steps.scale * steps.half + std::abs(steps.offset);
+    return reach == 0 ? best_factor(r, steps, 0) : reach * largest_magnitude(r) / top;
+  }
+};
+
+Fit fit_group(std::span<const float> values, int64_t group, const Start& start, const MultiPointOptions& options,
+              const GroupError& error) {
+  const Steps& steps = start.steps;
   Fit fit{};
   std::vector<double> r(values.begin(), values.end());
   std::vector<float> rounded(values.size());
   while (true) {
-    Term term = best_term(r, steps, 0, fit.terms.empty() ? start : 1);
+    Term term = term_of(r, steps, fit.terms.empty() ? start.factor(r) : best_factor(r, steps, 0));
     std::vector<double> rest = sum_with(r, term, steps, -1);
     const bool helps = sum_of_squares(rest) < sum_of_squares(r);
     if (helps) {
@@ -232,24 +254,36 @@ bool is_better(const Fit& fit, const Fit& than) {
                                                              : fit.error < than.error;
 }
 
-struct Start {
-  Steps steps;
-  double times;  // of the best first factor
-};
-
-// The paper's levels with several K.
-std::vector<Start> centred_starts(std::span<const float> values, int32_t half) {
+// The paper's levels with several K, or levels at integers.
+std::vector<Steps> choices_of_steps(std::span<const float> values, int32_t half, bool centred) {
+  if (!centred) {
+    return {{1, 0, half}};
+  }
   const auto centre = static_cast<double>(static_cast<float>(mean(values)));
-  double reach = 0;
+  double most = 0;
   for (const float x : values) {
-    reach = std::max(reach, std::abs(static_cast<double>(x)));
+    most = std::max(most, std::abs(static_cast<double>(x)));
   }
   // Levels that floats can tell apart, also of a group that is nearly constant.
   const double least = std::max(1e-6 * std::abs(centre), static_cast<double>(std::numeric_limits<float>::min()));
+  std::vector<Steps> choices;
+  for (int tenths = 10; tenths >= 3; --tenths) {
+    const double scale = std::max(tenths / 10.0 * most / half, least);
+    choices.push_back({static_cast<double>(static_cast<float>(scale)), centre, half});
+  }
+  return choices;
+}
+
+std::vector<Start> starts_of(std::span<const float> values, int32_t half, const MultiPointOptions& options) {
   std::vector<Start> starts;
-  for (int percent = 100; percent >= 30; percent -= 5) {
-    const double scale = std::max(percent / 100.0 * reach / half, least);
-    starts.push_back({{static_cast<double>(static_cast<float>(scale)), centre, half}, 1});
+  for (const Steps& steps : choices_of_steps(values, half, options.centred)) {
+    starts.push_back({steps, 0});
+    if (options.terms > 1) {
+      const int stride = is_tiny(values.size(), half) && !options.centred ? 5 : 20;
+      for (int percent = 100; percent >= 40; percent -= stride) {
+        starts.push_back({steps, percent / 100.0});
+      }
+    }
   }
   return starts;
 }
@@ -283,21 +317,11 @@ Quantized multipoint(std::span<const float> values, const MultiPointOptions& opt
   parallel_for(options.groups, [&](int64_t g) {
     const auto own = values.subspan(static_cast<size_t>(g * size), static_cast<size_t>(size));
     Group& group = groups[static_cast<size_t>(g)];
-    std::vector<Start> starts;
-    if (options.centred) {
-      starts = centred_starts(own, half);
-    } else {
-      starts = {{{1, 0, half}, 1}};
-      if (options.terms > 1 && size * half <= kMostBorders) {
-        for (const double times : {0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95, 1.05, 1.1, 1.2, 1.35, 1.5}) {
-          starts.push_back({{1, 0, half}, times});
-        }
-      }
-    }
+    const std::vector<Start> starts = starts_of(own, half, options);
     Fit best{};
     const Steps* steps = nullptr;
     for (const Start& start : starts) {
-      Fit fit = fit_group(own, g, start.steps, start.times, options, error);
+      Fit fit = fit_group(own, g, start, options, error);
       if (steps == nullptr || is_better(fit, best)) {
         best = std::move(fit);
         steps = &start.steps;

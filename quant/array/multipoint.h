@@ -39,13 +39,13 @@ struct MultiPointOptions {
 };
 
 // Greedy: each term is fitted to what the terms before it left over, and is only kept if
-// less is left then, so the residual falls with every term. Behind every new term the
-// others are fitted once more, each to what the rest of them leaves (the paper stops
-// before that), and of several first terms the one with the best end counts. For a given a the best q is
-// the nearest level of w / a, for a given q the best a is <w, q> / <q, q>. Groups
-// of up to 2^17 / 2^bits weights get the very best pair of the two; larger ones the best
-// found from a row of a's. Costs: `bits` per weight and term, 32 per term, and
-// 64 for K and B where centred.
+// less is left then, so the residual falls with every term. For a given a the best q is
+// the nearest level of w / a, for a given q the best a is <w, q> / <q, q>. Up to 5 bits
+// every q that can be best is looked at, else a row of a's. Behind a new term the others
+// are fitted once more, each to what the rest of them leaves (the paper stops before
+// that), and of several first terms the one with the best end counts.
+//
+// Costs: `bits` per weight and term, 32 per term, and 64 for K and B where centred.
 Quantized multipoint(std::span<const float> values, const MultiPointOptions& options);
 
 }  // namespace whittle::inline WHITTLE_PRECISION::quant::array
