@@ -102,7 +102,7 @@ Codebook Codebook::of(std::vector<float> levels) {
     level += 0.0F;  // -0 becomes 0
   }
   std::ranges::sort(levels);
-  levels.erase(std::ranges::unique(levels).begin(), levels.end());
+  levels.erase(std::unique(levels.begin(), levels.end()), levels.end());
   return Codebook(std::move(levels));
 }
 

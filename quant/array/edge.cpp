@@ -214,10 +214,8 @@ std::vector<float> multipoint(std::span<const float> values, const MultiPointOpt
   std::vector<double> residual(values.begin(), values.end());
   Rng rng(key);
   for (int term = 0; term < terms; ++term) {
-    std::vector<double> sizes;
-    for (const double r : residual) {
-      sizes.push_back(std::abs(r));
-    }
+    std::vector<double> sizes(residual.size());
+    std::ranges::transform(residual, sizes.begin(), [](double r) { return std::abs(r); });
     std::ranges::sort(sizes);
     double gap = 0;
     for (size_t i = 1; i < sizes.size(); ++i) {

@@ -25,10 +25,8 @@ double mean_magnitude(std::span<const float> values) {
 
 // The smallest |w| that is kept, with which sum^2 / count is largest.
 double exact_least(std::span<const float> values) {
-  std::vector<double> sizes;
-  for (const float x : values) {
-    sizes.push_back(magnitude(x));
-  }
+  std::vector<double> sizes(values.size());
+  std::ranges::transform(values, sizes.begin(), magnitude);
   std::ranges::sort(sizes, std::greater());
   double sum = 0;
   double most = 0;

@@ -56,8 +56,7 @@ int64_t Quantized::distinct_codes() const {
     for (const Term& term : group.terms) {
       std::vector<int32_t> codes = term.codes;
       std::ranges::sort(codes);
-      const auto repeated = std::ranges::unique(codes);
-      most = std::max(most, static_cast<int64_t>(codes.size() - repeated.size()));
+      most = std::max(most, static_cast<int64_t>(std::unique(codes.begin(), codes.end()) - codes.begin()));
     }
   }
   return most;

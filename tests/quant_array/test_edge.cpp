@@ -228,7 +228,9 @@ TEST_SUITE("edge") {
     const auto before = weights(*model);
     edge::edge_quantize(*model, {.method = edge::parse_edge_method("rr:uniform"), .bits = 3});
     const auto after = weights(*model);
-    for (const auto& [name, values] : before) {
+    for (const auto& entry : before) {
+      const std::string& name = entry.first;
+      const std::vector<float>& values = entry.second;
       if (!name.ends_with("weight")) {
         continue;
       }

@@ -399,9 +399,9 @@ TEST_SUITE("grids") {
         {0.9, 1.2815515655446005935},
         {0.999, 3.0902323061678132778},
     };
-    for (const auto& [p, x] : kKnown) {
-      CAPTURE(p);
-      CHECK(std::abs(normal_quantile(p) - x) <= 1e-15 * std::max(1.0, std::abs(x)));
+    for (const Known& known : kKnown) {
+      CAPTURE(known.p);
+      CHECK(std::abs(normal_quantile(known.p) - known.x) <= 1e-15 * std::max(1.0, std::abs(known.x)));
     }
     CHECK(normal_quantile(0.5) == 0);
     Rng rng(RngKey{test_seed(), 9});
