@@ -158,8 +158,10 @@ TEST_SUITE("grids") {
           CHECK(grid.zero_point <= grid.qmax);
           for (const float x : sample.values) {
             const float back = fitted.codebook.value(fitted.codebook.code(x, Rounding::kNearestEven));
-            // Rounding the zero-point shifts the range by up to half a step more.
-            const double bound = (symmetric ? 0.5 : 1.0) * static_cast<double>(grid.scale) * (1 + 1e-3);
+            // Rounding the zero-point shifts the range by up to half a step more; the division and the
+            // product round to 24 digits each.
+            const double bound = (symmetric ? 0.5 : 1.0) * static_cast<double>(grid.scale) +
+                                 2 * 0x1.01p-24 * std::abs(static_cast<double>(x));
             CHECK(std::abs(static_cast<double>(back) - static_cast<double>(x)) <= bound);
           }
         }
