@@ -109,7 +109,11 @@ std::vector<double> sweep_amounts(const std::vector<std::string>& texts) {
 
 // Whatever is wrong with the command itself is said before a file is read.
 void check(Options& o) {
-  if (o.scans() && !o.spec.amount.has_value() && !o.spec.sigma.has_value()) {
+  require(!o.scans() || !o.spec.granularity.starts_with("nm:"), "prune",
+          "--sensitivity and --sweep try amounts, and the pattern ", o.spec.granularity, " has none");
+  if (o.scans() && !o.spec.sigma.has_value()) {
+    require(!o.spec.amount.has_value(), "prune",
+            "--sensitivity and --sweep try amounts of their own; leave out --amount");
     o.spec.amount = 0;  // every amount of the list takes its place
   }
   const bool edge = o.spec.method == "edge";
@@ -329,6 +333,10 @@ class Pruning {
                                                     "; the same command with --resume goes on");
     }
     checkpoint_ = load_checkpoint(options_.out);
+    // A run that was killed between two writes: the best of the next round is there already, its state is not.
+    require(checkpoint_.metadata[kPruneKey] == remembered(round).dump(), "prune", options_.out,
+            " is of another round than the training state beside it; start again without --resume");
+    description_ = zoo::description_of(checkpoint_);
     model_ = load_model(checkpoint_);
     if (options_.spec.method != "edge") {
       targets_ = prune::targets(*model_, input_, options_.spec.targets());

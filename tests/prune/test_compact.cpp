@@ -94,9 +94,10 @@ TEST_SUITE("compact") {
         {"ds-cnn-l", {}},
     };
     const TransformKinds kinds = mask_kinds();
-    for (const auto& [name, options] : nets) {
+    for (const auto& net : nets) {
+      const std::string& name = net.first;
       CAPTURE(name);
-      zoo::Description description = zoo::describe(name, options);
+      zoo::Description description = zoo::describe(name, net.second);
       if (zoo::entry(name).trainable > (kSanitized ? 500'000 : 30'000'000)) {
         continue;  // VGG-16; its miniatures have the same parts
       }

@@ -169,13 +169,15 @@ TEST_SUITE("edge") {
     CHECK(after("complex", 0.7) == 0.7750);
 
     // Quantized first, "20 %" is a share of the levels. Printed as 20, 22, 35 and 54 % of the weights.
-    for (const auto& [bits, printed] : {std::pair{16, 0.20}, {12, 0.22}, {8, 0.35}, {4, 0.54}}) {
+    const std::pair<int, double> table[] = {{16, 0.20}, {12, 0.22}, {8, 0.35}, {4, 0.54}};
+    for (const auto& row : table) {
+      const int bits = row.first;
       CAPTURE(bits);
       const auto net = stored(*dir, "complex");
-      edge_prune(*net, {.fraction = 0.2, .quantize = [bits = bits](Module& model) { round_to_range(model, bits); }});
+      edge_prune(*net, {.fraction = 0.2, .quantize = [bits](Module& model) { round_to_range(model, bits); }});
       const double share = sparsity_of(sparsity(*net));
       CAPTURE(share);
-      CHECK(std::abs(share - printed) <= 0.005);
+      CHECK(std::abs(share - row.second) <= 0.005);
     }
   }
 }

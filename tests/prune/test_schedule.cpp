@@ -8,6 +8,7 @@
 #include "layers/model_checkpoint.h"
 #include "optim/sgd.h"
 #include "prune/schedule.h"
+#include "prune/sensitivity.h"
 #include "tests/prune/nets.h"
 #include "tests/support/message.h"
 #include "tests/support/same_bits.h"
@@ -131,6 +132,44 @@ TEST_SUITE("schedule") {
     Checkpoint after;
     store_model(after, *net);
     CHECK(after == untouched);
+  }
+}
+
+TEST_SUITE("sensitivity") {
+  TEST_CASE("one layer at a time, beside the masks there are, which are all that is left") {
+    const auto net = small_net(test_seed());
+    const std::vector<Target> layers = targets(*net, kSmallInput);
+    const RngKey key{.seed = test_seed()};
+    attach(*net, {{"conv2.weight", random_mask({6, 3, 3, 8}, key, 0.25)}});
+    const MaskSet before = masks(*net);
+    const double amounts[] = {0.3, 0.9};
+    std::vector<int64_t> seen;  // pruned in conv1 and conv2 while it was measured
+    const auto measure = [&] {
+      const std::vector<SparsityRow> rows = sparsity(*net);
+      seen.push_back(rows[0].zeros);
+      seen.push_back(rows[1].zeros);
+      return static_cast<double>(rows[0].zeros);
+    };
+    const auto rows = sensitivity(*net, kSmallInput, layers, magnitude(layers), {}, amounts, measure);
+    const int64_t there = before.at("conv2.weight").pruned();
+    CHECK(seen == std::vector<int64_t>{65, there, 194, there, 0, 130, 0, 389});
+    REQUIRE(rows.size() == 4);
+    CHECK(rows[1].layers == "conv1");
+    CHECK(rows[1].amount == 0.9);
+    CHECK(rows[1].elements == 216);
+    CHECK(rows[1].pruned == 194);
+    CHECK(rows[1].value == 194);
+    CHECK(masks(*net) == before);
+
+    const auto broken = [&]() -> double { fail("measure", "no"); };
+    CHECK(message_of([&] { sensitivity(*net, kSmallInput, layers, magnitude(layers), {}, amounts, broken); }) ==
+          "[measure] no");
+    CHECK(masks(*net) == before);
+
+    const auto channels = sensitivity(*net, kSmallInput, layers, magnitude(layers),
+                                      {.granularity = Granularity::channel()}, amounts, measure);
+    CHECK(channels.size() == 4);
+    CHECK(masks(*net) == before);
   }
 }
 
