@@ -86,8 +86,8 @@ const char* type_name(Type type) {
 
 const char* kind_name(OpKind kind) {
   static constexpr const char* kNames[] = {
-      "",        "conv",    "fully_connected", "add",     "max_pool", "average",    "concat",    "table",
-      "rescale", "softmax", "log_softmax",     "reshape", "quantize", "dequantize", "activation"};
+      "",        "conv",    "fully_connected", "add",     "max_pool", "average_pool", "concat",    "table",
+      "rescale", "softmax", "log_softmax",     "reshape", "quantize", "dequantize",   "activation"};
   return kNames[static_cast<int>(kind)];
 }
 

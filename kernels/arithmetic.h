@@ -151,10 +151,11 @@ constexpr int32_t requantize_integer(int64_t acc, uint32_t multiplier_bits, int3
 
   constexpr uint64_t kHuge = uint64_t{1} << 30;  // beyond every code
   uint64_t integer = 0;
-  if (product.exponent >= 0) {
-    integer = product.value != 0 && (product.exponent > 7 || (product.value << product.exponent) > kHuge)
-                  ? kHuge
-                  : product.value << product.exponent;
+  if (product.value == 0) {
+    integer = 0;  // whatever the exponent, which may be beyond every shift
+  } else if (product.exponent >= 0) {
+    integer =
+        product.exponent > 7 || (product.value << product.exponent) > kHuge ? kHuge : product.value << product.exponent;
   } else if (product.exponent > -48) {
     integer = detail::shift_right_half_even(product.value, -product.exponent);
   }

@@ -116,7 +116,11 @@ Status load(const void* bytes, size_t size, const LoadOptions& options, Program&
 // outputs there. Does not touch memory outside of [arena, arena + arena_bytes).
 Status run(const Program& program, const Kernels& kernels, void* arena, size_t arena_bytes);
 
-// The same for a program of one input and one output that lie elsewhere.
+// The ops [first, end) alone, for those who look at what is in the arena between them.
+Status run_ops(const Program& program, const Kernels& kernels, void* arena, size_t arena_bytes, uint32_t first,
+               uint32_t end);
+
+// A whole inference for a program of one input and one output that lie elsewhere.
 Status run(const Program& program, const Kernels& kernels, void* arena, size_t arena_bytes, const void* input,
            void* output);
 

@@ -131,7 +131,8 @@ void run_op(const Call& c, const Kernels& kernels) {
 
 }  // namespace
 
-Status run(const Program& program, const Kernels& kernels, void* arena, size_t arena_bytes) {
+Status run_ops(const Program& program, const Kernels& kernels, void* arena, size_t arena_bytes, uint32_t first,
+               uint32_t end) {
   if (arena == nullptr) {
     return Status::kNull;
   }
@@ -149,11 +150,15 @@ Status run(const Program& program, const Kernels& kernels, void* arena, size_t a
   if ((program.features() & ~(kernels.features() & kOffered)) != 0) {
     return Status::kUnsupported;
   }
-  for (uint32_t i = 0; i < program.op_count(); ++i) {
+  for (uint32_t i = first; i < end && i < program.op_count(); ++i) {
     const OpRecord op = program.op(i);
     run_op(Call(program, op, arena), kernels);
   }
   return Status::kOk;
+}
+
+Status run(const Program& program, const Kernels& kernels, void* arena, size_t arena_bytes) {
+  return run_ops(program, kernels, arena, arena_bytes, 0, program.op_count());
 }
 
 Status run(const Program& program, const Kernels& kernels, void* arena, size_t arena_bytes, const void* input,

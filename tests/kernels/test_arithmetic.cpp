@@ -25,6 +25,11 @@ int32_t requantize_with_libm(int64_t acc, float m, int32_t zero_point, int32_t q
   return static_cast<int32_t>(std::nearbyint(std::fmin(std::fmax(scaled, low), high))) + zero_point;
 }
 
+// In a constant expression a compiler refuses undefined behaviour: a shift by more than 63 here, once.
+static_assert(arithmetic::requantize_integer(0, 0x7f7fffff, 3, -128, 127) == 3);
+static_assert(arithmetic::requantize_integer(INT64_MIN, 0x7f7fffff, 3, -128, 127) == -128);
+static_assert(arithmetic::requantize_integer(INT64_MAX, 0x00800000, 3, -128, 127) == 3);
+
 struct Mismatches {
   int64_t libm = 0;
   int64_t integer = 0;

@@ -332,10 +332,10 @@ TEST_SUITE("int8") {
   TEST_CASE("rescale of 16-bit codes (A20)") { compare_rescale<int16_t>("rescale16"); }
 
   TEST_CASE("addition: all 65,536 pairs, with ties, in both roundings") {
-    for (const auto& [ratio_a, ratio_b, c] :
-         {std::array{0.5f, 0.5f, 0.0f}, std::array{0.5f, 0.25f, -3.0f}, std::array{0.1f, 0.7f, 0.05f},
-          std::array{1.0f, 0x1p-40f, 0.5f}, std::array{0x1p40f, 0x1p-40f, -0x1p40f},
-          std::array{0.75f, 0.375f, 0.125f}}) {
+    for (const auto& numbers : {std::array{0.5f, 0.5f, 0.0f}, std::array{0.5f, 0.25f, -3.0f},
+                                std::array{0.1f, 0.7f, 0.05f}, std::array{1.0f, 0x1p-40f, 0.5f},
+                                std::array{0x1p40f, 0x1p-40f, -0x1p40f}, std::array{0.75f, 0.375f, 0.125f}}) {
+      const float ratio_a = numbers[0], ratio_b = numbers[1], c = numbers[2];
       const kernels::AddConstants constants{oracle::bits(c), oracle::bits(ratio_a), oracle::bits(ratio_b)};
       int differing = 0;
       for (int32_t a = -128; a < 128; ++a) {

@@ -23,5 +23,10 @@ void* operator new(size_t bytes) {
   }
   throw std::bad_alloc();
 }
+// What std::stable_sort takes; with the default one, sanitizers would miss its counterpart.
+void* operator new(size_t bytes, const std::nothrow_t& /*tag*/) noexcept {
+  count.fetch_add(1, std::memory_order_relaxed);
+  return std::malloc(bytes);
+}
 void operator delete(void* block) noexcept { std::free(block); }
 void operator delete(void* block, size_t /*bytes*/) noexcept { std::free(block); }
