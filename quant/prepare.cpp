@@ -119,7 +119,7 @@ void prepare(Module& model, const Shape& input, const QuantSpec& spec, const Pre
     }
     // A model that begins without an Input leaf: its first readers quantize for themselves.
     if (reads_input(call)) {
-      layer->input.attach(activation());
+      call.module->input.attach(activation());
     }
     const bool is_last = call.output == traced.output;
     if (!keeps_values(*call.module) && !(skipped && is_last)) {
