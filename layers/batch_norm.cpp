@@ -74,11 +74,12 @@ Variable Norm::shift(const Variable& bias) const {
 }
 
 Tensor Norm::constant_factor() const {
+  constexpr auto kLeast = static_cast<real>(0x1p-20);  // the square of it, times epsilon, is a usual number
   Tensor factor = inverse_deviation();
   const Variable scale = gamma.value();
   for (int64_t c = 0; c < factor.elements(); ++c) {
     const real g = scale.value().data()[c];
-    factor.mutable_data()[c] *= g == 0 ? 1 : g;
+    factor.mutable_data()[c] *= g == 0 ? 1 : std::copysign(std::max(std::abs(g), kLeast), g);
   }
   return factor;
 }

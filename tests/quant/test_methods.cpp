@@ -566,13 +566,13 @@ TEST_SUITE("methods") {
 
   TEST_CASE("every method in one call") {
     CAPTURE(test_seed());
-    const Tensor x = Tensor::normal({8, 8, 8, 3}, key_of("x"));
+    const quant::Batches batches = noise_batches({8, 8, 8, 3}, 3, key_of("c"));
+    const Tensor x = batches()();  // of the calibration data: nothing is beyond a range
     for (const auto method :
          {quant::Method::kStatic, quant::Method::kDynamic, quant::Method::kHybrid, quant::Method::kHalf}) {
       CAPTURE(quant::name_of(method));
       const auto net = chain_net(key_of("methods"));
       const Tensor before = evaluated(*net, x);
-      const quant::Batches batches = noise_batches({8, 8, 8, 3}, 3, key_of("c"));
       const auto report = quant::quantize(*net, kChainInput, {.method = method}, batches);
       CHECK(report.samples == (method == quant::Method::kStatic ? 24 : 0));
       CHECK(quant::is_quantized(*net));
