@@ -139,6 +139,8 @@ void quantize(const Options& options) {
                                         .equalize = options.equalize,
                                         .correct_biases = options.correct_biases,
                                         .progress = {}};
+  require(!options.sensitivity || plan.method == quant::Method::kStatic || plan.method == quant::Method::kHybrid,
+          "quantize", "--sensitivity is for static and hybrid quantization");
   quant::check_weights(plan.spec.weights);
   quant::check_activations(plan.spec.activations);
   Checkpoint checkpoint = load_checkpoint(options.model);
@@ -154,8 +156,10 @@ void quantize(const Options& options) {
   const data::Dataset test = splits.test.empty() ? data::Dataset() : as_trained(checkpoint, options.model, splits.test);
   const data::Dataset validation =
       splits.validation.empty() ? data::Dataset() : as_trained(checkpoint, options.model, splits.validation);
+  Metrics before;
   if (!test.empty()) {
-    json["float"] = {{"test", to_json(evaluate(*model, test), about)}};
+    before = evaluate(*model, test);
+    json["float"] = {{"test", to_json(before, about)}};
   }
   const quant::CalibrationReport report = quant::quantize(*model, input, plan, batches);
   json["calibration_samples"] = report.samples;
@@ -169,19 +173,13 @@ void quantize(const Options& options) {
   }
   json["warnings"] = std::move(warnings);
   if (options.sensitivity) {
-    require(plan.method == quant::Method::kStatic || plan.method == quant::Method::kHybrid, "quantize",
-            "--sensitivity is for static and hybrid quantization");
     json["sensitivity"] = report_sensitivity(*model, batches, validation, about, options.quiet);
   }
   if (!test.empty()) {
     const Metrics metrics = evaluate(*model, test);
     json["test"] = to_json(metrics, about);
     if (!options.quiet) {
-      const Json& before = json["float"]["test"];
-      std::cout << arguments.name << " test, float:     "
-                << (about.regression ? "mse " + before["mse"].dump()
-                                     : "accuracy " + std::to_string(100 * before["accuracy"].get<double>()) + " %")
-                << '\n'
+      std::cout << arguments.name << " test, float:     " << sentence(before, about) << '\n'
                 << arguments.name << " test, quantized: " << sentence(metrics, about) << '\n';
     }
   }
