@@ -122,7 +122,8 @@ void prepare(Module& model, const Shape& input, const QuantSpec& spec, const Pre
       call.module->input.attach(activation());
     }
     const bool is_last = call.output == traced.output;
-    if (!keeps_values(*call.module) && !(skipped && is_last)) {
+    // Behind a skipped layer others go on with codes; a skipped input or sum has nothing else to leave in float.
+    if (!keeps_values(*call.module) && !(skipped && (is_last || layer == nullptr))) {
       call.module->output.attach(activation(ends_in_relu(*call.module)));
     }
   }

@@ -189,6 +189,19 @@ TEST_SUITE("phases") {
     CHECK(oracle_differences(*net, x) == "");
   }
 
+  TEST_CASE("skipped: a layer's weight, the result of a leaf without one, and of the last layer") {
+    const auto net = chain_net(key_of("skip"));
+    quant::prepare(*net, kChainInput, {.skip = {"input", "conv*", "fc"}});
+    std::vector<std::string> names;
+    for (const auto& [name, quantizer] : quant::quantizers(*net)) {
+      names.push_back(name);
+    }
+    CHECK(names == std::vector<std::string>{"depthwise.weight", "conv1/output", "depthwise/output", "conv2/output"});
+    quant::calibrate(*net, noise_batches({4, 8, 8, 3}, 1, key_of("c"))());
+    quant::freeze(*net, kChainInput);
+    CHECK(evaluated(*net, Tensor::normal({2, 8, 8, 3}, key_of("x"))).all_finite());
+  }
+
   TEST_CASE("a learned clip goes behind ReLUs alone") {
     const auto net = chain_net(key_of("pact"));
     quant::prepare(*net, kChainInput, {.activations = {.symmetric = false, .range = RangeRule::kLearnedClip}});
