@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "core/error.h"
+#include "layers/exact.h"
 
 namespace whittle::inline WHITTLE_PRECISION {
 
@@ -97,7 +98,18 @@ std::string BatchNorm::details() const { return std::string(act_name(options_.ac
 void BatchNorm::reset(RngKey /*key*/) { norm.reset(); }
 
 Variable BatchNorm::forward(std::span<const Variable> inputs) {
-  return norm.apply(inputs[0], options_.act, training());
+  const GridsPtr to = output.grids();
+  if (training() || !is_exact(inputs, to)) {
+    return norm.apply(inputs[0], options_.act, training());
+  }
+  const Tensor exact = exact_norm(inputs[0],
+                                  {.gamma = norm.gamma.value().value(),
+                                   .beta = norm.beta.value().value(),
+                                   .mean = norm.running_mean,
+                                   .variance = norm.running_variance,
+                                   .epsilon = options_.epsilon},
+                                  (*to)[0], options_.act);
+  return grad_enabled() ? with_value(norm.apply(inputs[0], options_.act, false), exact) : Variable(exact);
 }
 
 std::string_view act_name(Act act) {

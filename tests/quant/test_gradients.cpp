@@ -133,6 +133,25 @@ TEST_SUITE("gradients") {
     CHECK(distance(plain.gamma, live.gamma) < 10 * kClose);
   }
 
+  TEST_CASE("min-max weights that adapt: every gradient passes, that of the largest weight too") {
+    CAPTURE(test_seed());
+    for (const int bits : {2, 4, 8}) {
+      for (const bool symmetric : {true, false}) {
+        const Tensor w = Tensor::normal({500, 9}, key_of("minmax"));
+        const auto quantizer =
+            adapted(Role::kWeight, {.bits = bits, .symmetric = symmetric, .per = Granularity::kChannel}, w);
+        const Variable in = Variable::leaf(w);
+        const Variable y = quantizer->apply(in);
+        CHECK(y.grids() != nullptr);
+        CHECK(distance(y.value(), fake_quant(Variable(w), quant::weight_grids(w, quantizer->tensor_spec())).value()) ==
+              0);
+        const Tensor g = Tensor::normal(w.shape(), key_of("g"));
+        backward(sum(mul(y, g)));
+        CHECK(distance(g, in.grad()) == 0);
+      }
+    }
+  }
+
   TEST_CASE("learned steps (Esser et al. 2020): the gradient of step and number, written out") {
     CAPTURE(test_seed());
     for (const auto role : {Role::kWeight, Role::kActivation}) {
