@@ -141,6 +141,8 @@ void quantize(const Options& options) {
                                         .equalize = options.equalize,
                                         .correct_biases = options.correct_biases,
                                         .progress = {}};
+  require(!options.sensitivity || plan.method == quant::Method::kStatic || plan.method == quant::Method::kHybrid,
+          "quantize", "--sensitivity is for static and hybrid quantization");
   quant::check_weights(plan.spec.weights);
   quant::check_activations(plan.spec.activations);
   Checkpoint checkpoint = load_checkpoint(options.model);
@@ -151,8 +153,10 @@ void quantize(const Options& options) {
   const Shape input = one_sample(splits.train);
 
   Json json = {{"model", options.model}, {"data", arguments.name}, {"method", options.method}, {"bits", options.bits}};
+  Metrics before;
   if (!splits.test.empty()) {
-    json["float"] = {{"test", to_json(evaluate(*model, splits.test), about)}};
+    before = evaluate(*model, splits.test);
+    json["float"] = {{"test", to_json(before, about)}};
   }
   const quant::CalibrationReport report = quant::quantize(*model, input, plan, batches);
   json["calibration_samples"] = report.samples;
@@ -166,19 +170,13 @@ void quantize(const Options& options) {
   }
   json["warnings"] = std::move(warnings);
   if (options.sensitivity) {
-    require(plan.method == quant::Method::kStatic || plan.method == quant::Method::kHybrid, "quantize",
-            "--sensitivity is for static and hybrid quantization");
     json["sensitivity"] = report_sensitivity(*model, batches, splits.validation, about, options.quiet);
   }
   if (!splits.test.empty()) {
     const Metrics metrics = evaluate(*model, splits.test);
     json["test"] = to_json(metrics, about);
     if (!options.quiet) {
-      const Json& before = json["float"]["test"];
-      std::cout << arguments.name << " test, float:     "
-                << (about.regression ? "mse " + before["mse"].dump()
-                                     : "accuracy " + std::to_string(100 * before["accuracy"].get<double>()) + " %")
-                << '\n'
+      std::cout << arguments.name << " test, float:     " << sentence(before, about) << '\n'
                 << arguments.name << " test, quantized: " << sentence(metrics, about) << '\n';
     }
   }

@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "core/error.h"
+#include "layers/exact.h"
 
 namespace whittle::inline WHITTLE_PRECISION {
 
@@ -78,11 +79,12 @@ Variable Norm::shift(const Variable& bias) const {
 }
 
 Tensor Norm::constant_factor() const {
+  constexpr auto kLeast = static_cast<real>(0x1p-20);  // the square of it, times epsilon, is a usual number
   Tensor factor = inverse_deviation();
   const Variable scale = gamma.value();
   for (int64_t c = 0; c < factor.elements(); ++c) {
     const real g = scale.value().data()[c];
-    factor.mutable_data()[c] *= g == 0 ? 1 : g;
+    factor.mutable_data()[c] *= g == 0 ? 1 : std::copysign(std::max(std::abs(g), kLeast), g);
   }
   return factor;
 }
@@ -109,7 +111,18 @@ void BatchNorm::resize(const LayerWidths& widths) {
 void BatchNorm::reset(RngKey /*key*/) { norm.reset(); }
 
 Variable BatchNorm::forward(std::span<const Variable> inputs) {
-  return norm.apply(inputs[0], options_.act, training());
+  const GridsPtr to = output.grids();
+  if (training() || !is_exact(inputs, to)) {
+    return norm.apply(inputs[0], options_.act, training());
+  }
+  const Tensor exact = exact_norm(inputs[0],
+                                  {.gamma = norm.gamma.value().value(),
+                                   .beta = norm.beta.value().value(),
+                                   .mean = norm.running_mean,
+                                   .variance = norm.running_variance,
+                                   .epsilon = options_.epsilon},
+                                  (*to)[0], options_.act);
+  return grad_enabled() ? with_value(norm.apply(inputs[0], options_.act, false), exact) : Variable(exact);
 }
 
 std::string_view act_name(Act act) {

@@ -32,8 +32,8 @@ struct Norm {
   // shift(b) = beta + (b - running mean) factor(); an undefined b counts as 0.
   Variable factor() const;
   Variable shift(const Variable& bias) const;
-  // factor() as a constant, with 1 / sqrt(running variance + epsilon) where gamma is 0, and what apply() gives in
-  // training for x / factor.
+  // factor() as a constant, for a gamma of 1 where it is 0 and of at least 2^-20 elsewhere, so that one can divide by
+  // it; and what apply() gives in training for x / factor.
   Tensor constant_factor() const;
   Variable apply_scaled(const Variable& x, const Tensor& factor, Act act);
 

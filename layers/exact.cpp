@@ -283,6 +283,39 @@ Tensor exact_avg_pool(const Variable& x, const PoolGeometry& geometry, const Sha
   return y;
 }
 
+Tensor exact_norm(const Variable& x, const NormNumbers& norm, const Grid& to, Act act) {
+  constexpr int32_t kCode = 127;
+  constexpr float kNothing = 0x1p-100F;
+  const int64_t channels = norm.gamma.elements();
+  const float sx = (*x.grids())[0].scale;
+  Tensor w = Tensor::empty({channels, 1});
+  Tensor b = Tensor::empty({channels});
+  for (int64_t c = 0; c < channels; ++c) {
+    const auto at = [c](const Tensor& t) { return static_cast<float>(t.data()[c]); };
+    const float weight = at(norm.gamma) / std::sqrt(at(norm.variance) + static_cast<float>(norm.epsilon));
+    w.mutable_data()[c] = static_cast<real>(weight);
+    b.mutable_data()[c] = static_cast<real>(at(norm.beta) - at(norm.mean) * weight);
+  }
+  const auto most = static_cast<float>(largest_value(w));
+  Grids grids;
+  for (int64_t c = 0; c < channels; ++c) {
+    const auto weight = static_cast<float>(w.data()[c]);
+    const float bias = std::abs(static_cast<float>(b.data()[c]));
+    float scale = most < kNothing ? 1 : std::max(std::abs(weight), most * 0x1p-8F) / static_cast<float>(kCode);  // A4
+    if (bias / (sx * scale) > 0x1p30F) {
+      scale = bias / sx * 0x1p-30F;  // A5
+    }
+    const Grid grid{scale, 0, -kCode, kCode};
+    w.mutable_data()[c] = static_cast<real>(arithmetic::dequantize(arithmetic::quantize(weight, grid), grid));
+    grids.push_back(grid);
+  }
+  const PlainSum product = [channels](const Variable& xs, const Variable& ws, const Variable& bs) {
+    const Variable y = mul(xs, reshape(ws, {channels}));
+    return bs.defined() ? add(y, bs) : y;
+  };
+  return exact_weighted(x, Variable(w).on(make_grids(std::move(grids))), Variable(b), make_grids({to}), act, product);
+}
+
 Tensor exact_rescale(const Variable& x, const Grid& to) {
   const Grid from = (*x.grids())[0];
   if (from == to) {

@@ -25,6 +25,11 @@ Codes codes_of(Role role, const TensorSpec& spec) {
 
 bool is_binary(Role role, const TensorSpec& spec) { return role == Role::kWeight && spec.bits == 1 && spec.symmetric; }
 
+// Values on grids, with the gradient of x itself.
+Variable straight_through(const char* op, const Variable& x, Tensor values, const GridsPtr& grids) {
+  return make_op(op, std::move(values), {x}, [](const Tensor& g) -> Gradients { return {g}; }).on(grids);
+}
+
 Phase phase_named(const std::string& name) {
   const auto* const found = std::ranges::find(kPhases, name);
   require(found != std::end(kPhases), "fake_quant", "there is no phase '", name, "'");
@@ -70,7 +75,14 @@ Variable FakeQuant::apply(const Variable& x) {
     return on_learned_clip(x);
   }
   const GridsPtr grids = phase_ == Phase::kFixed ? stored() : found_grids(x.value());
-  return is_binary(role_, spec_) ? binarize(x, grids) : fake_quant(x, grids);
+  if (is_binary(role_, spec_)) {
+    return binarize(x, grids);
+  }
+  if (phase_ == Phase::kAdapt && role_ == Role::kWeight && spec_.range == RangeRule::kMinMax) {
+    // Nothing is outside, though the largest weight over its scale may round to more than the highest code.
+    return straight_through("min_max", x, fake_quant(Variable(x.value()), grids).value(), grids);
+  }
+  return fake_quant(x, grids);
 }
 
 GridsPtr FakeQuant::grids() const {
@@ -127,9 +139,7 @@ Variable FakeQuant::on_learned_clip(const Variable& x) {
   const Variable clip = learned_.value();
   const Variable cut = sub(clip, relu(sub(clip, relu(x))));
   const GridsPtr grids = learned_grids();
-  return make_op("pact", fake_quant(Variable(cut.value()), grids).value(), {cut},
-                 [](const Tensor& g) -> Gradients { return {g}; })
-      .on(grids);
+  return straight_through("pact", cut, fake_quant(Variable(cut.value()), grids).value(), grids);
 }
 
 void FakeQuant::adapt(const Tensor& value) {
@@ -286,7 +296,7 @@ Variable binarize(const Variable& x, const GridsPtr& grids) {
     const auto alpha = static_cast<real>((*grids)[static_cast<size_t>(i / length)].scale);
     y.mutable_data()[i] = v > 0 ? alpha : v < 0 ? -alpha : 0;
   }
-  return make_op("binarize", std::move(y), {x}, [](const Tensor& g) -> Gradients { return {g}; }).on(grids);
+  return straight_through("binarize", x, std::move(y), grids);
 }
 
 }  // namespace whittle::inline WHITTLE_PRECISION::quant

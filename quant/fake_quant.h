@@ -11,7 +11,8 @@
 //   kFixed     quantized, on grids that no longer change
 //
 // A learned step or clip is a Parameter that any optimizer trains; it is fixed by kFixed as
-// well. Gradients pass straight through, with the clip's mask (core/ops.h: fake_quant).
+// well. Gradients pass straight through, with the clip's mask (core/ops.h: fake_quant) where
+// something can lie outside: not for min-max weights that adapt.
 #pragma once
 
 #include "core/parameter.h"

@@ -172,7 +172,8 @@ void prepare(Module& model, const Shape& input, const QuantSpec& spec, const Pre
       attach_to(call.module->input);
     }
     const bool is_last = call.output == traced.output;
-    if (!keeps_values(*call.module) && !(plan.skips(call) && is_last)) {
+    // Behind a skipped layer others go on with codes; a skipped input or sum has nothing else to leave in float.
+    if (!keeps_values(*call.module) && !(plan.skips(call) && (is_last || layer == nullptr))) {
       attach_to(call.module->output);
     }
   }

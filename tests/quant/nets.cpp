@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <utility>
 
+#include "layers/batch_norm.h"
+
 namespace whittle {
 
 int Wired::then(std::shared_ptr<Module> leaf, std::vector<int> from) {
@@ -36,17 +38,20 @@ std::vector<WeightedLayer*> weighted_layers(Module& model) {
 void scatter(Module& model, RngKey key) {
   initialize(model, key);
   uint64_t number = 0;
-  for (WeightedLayer* const layer : weighted_layers(model)) {
+  for (const auto& [path, module] : model.modules()) {
     const RngKey own = key.child("scatter").child(number++);
-    const Shape channels{layer->weight.shape()[0]};
-    if (layer->bias.defined()) {
-      layer->bias.raw.assign(Tensor::normal(channels, own.child("bias"), 0, real(0.3)));
+    auto* const layer = dynamic_cast<WeightedLayer*>(module);
+    auto* const alone = dynamic_cast<BatchNorm*>(module);
+    if (layer != nullptr && layer->bias.defined()) {
+      layer->bias.raw.assign(Tensor::normal(layer->bias.shape(), own.child("bias"), 0, real(0.3)));
     }
-    if (layer->norm.defined()) {
-      layer->norm.gamma.raw.assign(Tensor::normal(channels, own.child("gamma"), real(0.7), real(0.6)));
-      layer->norm.beta.raw.assign(Tensor::normal(channels, own.child("beta"), 0, real(0.4)));
-      layer->norm.running_mean = Tensor::normal(channels, own.child("mean"), 0, real(0.5));
-      layer->norm.running_variance = Tensor::uniform(channels, own.child("variance"), real(0.2), 2);
+    Norm* const norm = layer != nullptr ? &layer->norm : alone != nullptr ? &alone->norm : nullptr;
+    if (norm != nullptr && norm->defined()) {
+      const Shape channels = norm->gamma.shape();
+      norm->gamma.raw.assign(Tensor::normal(channels, own.child("gamma"), real(0.7), real(0.6)));
+      norm->beta.raw.assign(Tensor::normal(channels, own.child("beta"), 0, real(0.4)));
+      norm->running_mean = Tensor::normal(channels, own.child("mean"), 0, real(0.5));
+      norm->running_variance = Tensor::uniform(channels, own.child("variance"), real(0.2), 2);
     }
   }
 }

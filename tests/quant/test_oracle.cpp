@@ -14,6 +14,7 @@
 #include "core/error.h"
 #include "core/parallel.h"
 #include "datasets/registry.h"
+#include "layers/batch_norm.h"
 #include "layers/conv2d.h"
 #include "layers/dropout.h"
 #include "layers/leaves.h"
@@ -102,7 +103,10 @@ std::shared_ptr<Wired> some_net(Rng& rng, const Shape& input) {
       }
     }
     const auto any = [&](const std::vector<int>& of) { return of[static_cast<size_t>(rng.below(std::ssize(of)))]; };
-    switch (rng.below(8)) {
+    switch (rng.below(9)) {
+      case 8:
+        net->add<BatchNorm>({.channels = x[3], .act = some_act(rng)}, {a});
+        break;
       case 0:
         net->add<MaxPool>(some_pool(rng, x), {a});
         break;

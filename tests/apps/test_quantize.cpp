@@ -1,0 +1,162 @@
+// whittle quantize: what it prints, saves and refuses, and that what it saved evaluates alike.
+
+#include <doctest/doctest.h>
+
+#include <cmath>
+#include <filesystem>
+#include <fstream>
+#include <string>
+#include <vector>
+
+#include "core/checkpoint.h"
+#include "tests/apps/command.h"
+
+namespace whittle {
+
+namespace {
+
+using Words = std::vector<std::string>;
+
+Words operator+(Words words, const Words& more) {
+  words.insert(words.end(), more.begin(), more.end());
+  return words;
+}
+
+// A net that tells moons apart, trained in a second.
+std::string trained(const TempFolder& folder) {
+  const std::string file = folder / "m.safetensors";
+  const Result result =
+      whittle_command(folder, {"train", "--model", "mlp", "--hidden", "16,8", "--data", "moons", "--threads", "1",
+                               "--epochs", "20", "--seed", "2", "--quiet", "--out", file});
+  REQUIRE(result.exit_code == 0);
+  return file;
+}
+
+std::string refusal(const TempFolder& folder, const Words& arguments) {
+  const Result result = whittle_command(folder, Words{"quantize"} + arguments);
+  CAPTURE(result.out);
+  CAPTURE(result.err);
+  CHECK(result.exit_code != 0);
+  CHECK(one_line(result.err));
+  return result.err;
+}
+
+}  // namespace
+
+TEST_SUITE("quantize") {
+  TEST_CASE("every method: the last line is one object, and eval of the saved file agrees") {
+    const TempFolder folder;
+    const std::string model = trained(folder);
+    const double before =
+        whittle_command(folder, {"eval", model, "--json"}).json().at("test").at("accuracy").get<double>();
+    for (const std::string method : {"static", "dynamic", "hybrid", "fp16"}) {
+      CAPTURE(method);
+      const std::string out = folder / (method + ".safetensors");
+      const Result result = whittle_command(folder, {"quantize", model, "--method", method, "--json", "--out", out});
+      CAPTURE(result.err);
+      REQUIRE(result.exit_code == 0);
+      CHECK(result.err.empty());
+      CHECK(contains(result.out, "saved as " + out));
+      const Json json = result.json();
+      CHECK(json.at("method") == method);
+      CHECK(json.at("float").at("test").at("accuracy").get<double>() == before);
+      CHECK(json.at("calibration_samples") == (method == "static" ? 512 : 0));
+      CHECK(json.at("test").at("accuracy").get<double>() > before - 0.02);
+      CHECK(whittle_command(folder, {"eval", out, "--json"}).json().at("test") == json.at("test"));
+      CHECK(refusal(folder, {out}) == "whittle: [quantize] the model is quantized already\n");
+    }
+  }
+
+  TEST_CASE("the same command gives the same bytes, for any thread count; quiet prints nothing") {
+    const TempFolder folder;
+    const std::string model = trained(folder);
+    for (const std::string threads : {"1", "2"}) {
+      const Result result = whittle_command(folder, {"quantize", model, "--bits", "4", "--equalize", "--correct-biases",
+                                                     "--quiet", "--threads", threads, "--out", folder / threads});
+      CHECK(result.exit_code == 0);
+      CHECK(result.out.empty());
+    }
+    CHECK(contents(folder / "1") == contents(folder / "2"));
+  }
+
+  TEST_CASE("sensitivity lists every layer") {
+    const TempFolder folder;
+    const Result result =
+        whittle_command(folder, {"quantize", trained(folder), "--bits", "3", "--sensitivity", "--json"});
+    CAPTURE(result.err);
+    REQUIRE(result.exit_code == 0);
+    const Json rows = result.json().at("sensitivity");
+    CHECK(rows.size() == 4);  // the input and three layers
+    for (const Json& row : rows) {
+      CHECK(contains(result.out, "  " + row.at("layer").get<std::string>() + " "));
+      CHECK(row.at("sqnr_db").get<double>() > 0);
+      CHECK(row.at("accuracy").get<double>() > 0.5);
+    }
+  }
+
+  TEST_CASE("bad arguments and files: one sentence, nothing written") {
+    const TempFolder folder;
+    const std::string model = trained(folder);
+    const std::string out = folder / "out";
+    const auto says = [&](const Words& arguments, const std::string& sentence) {
+      CAPTURE(sentence);
+      const std::string text = refusal(folder, Words{model, "--out", out} + arguments);
+      CAPTURE(text);
+      CHECK(contains(text, sentence));
+      CHECK_FALSE(std::filesystem::exists(out));
+    };
+    says({"--bits", "17"}, "bits of weights are 17, expected 1 to 16, or 0 for float");
+    says({"--bits", "-1"}, "bits of weights are -1");
+    says({"--activation-bits", "33"}, "bits of activations are 33");
+    says({"--bits", "0", "--activation-bits", "0"}, "has no quantizers");
+    says({"--method", "magic"}, "there is no method 'magic'; there are static, dynamic, hybrid and fp16");
+    says({"--per", "pixel"}, "there is no granularity 'pixel'");
+    says({"--per", "group"}, "--per group wants a number: group:32");
+    says({"--per", "group:x"}, "--per group:x is not group:N");
+    says({"--per", "group:0"}, "--per group:0 is not group:N");
+    says({"--per", "group:3"}, "groups of 3 do not divide");
+    says({"--weight-range", "entropy"}, "'entropy' is for activations, not for weights");
+    says({"--activation-range", "lsq"}, "'lsq' is learned in training");
+    says({"--activation-range", "wild"}, "there is no range rule 'wild'");
+    says({"--activation-range", "percentile", "--percentile", "20"}, "percentile 20 is outside (50, 100]");
+    says({"--skip", "fc1,conv7"}, "skip 'conv7' fits no layer of the model");
+    says({"--method", "fp16", "--skip", "conv7"}, "skip 'conv7' fits no layer of the model");
+    says({"--samples", "0"}, "--samples 0 is not at least 1");
+    says({"--method", "dynamic", "--sensitivity"}, "--sensitivity is for static and hybrid quantization");
+    says({"--calib", "nowhere"}, "nowhere");
+    says({"--calib", "mnist", "--data-dir", folder / "empty"}, "mnist");
+    says({"--calib", "glyphs"}, "glyphs");  // of another shape
+
+    CHECK(contains(refusal(folder, {folder / "none.safetensors"}), "none.safetensors"));
+    std::ofstream(folder / "junk") << "this is no checkpoint";
+    CHECK(contains(refusal(folder, {folder / "junk"}), "junk"));
+  }
+
+  TEST_CASE("a checkpoint with malformed quantizers is refused by eval, too") {
+    const TempFolder folder;
+    const std::string model = trained(folder);
+    const std::string out = folder / "q";
+    REQUIRE(whittle_command(folder, {"quantize", model, "--quiet", "--out", out}).exit_code == 0);
+    const Checkpoint good = load_checkpoint(out);
+    std::string name;
+    for (const auto& [tensor, value] : good.tensors) {
+      name = tensor.ends_with("weight/fake_quant.scale") ? tensor : name;
+    }
+    REQUIRE_FALSE(name.empty());
+    const auto eval_says = [&](const Tensor& value) {
+      Checkpoint bad = good;
+      bad.tensors[name] = StoredTensor::from(value);
+      save_checkpoint(folder / "bad", bad);
+      const Result result = whittle_command(folder, {"eval", folder / "bad"});
+      CHECK(result.exit_code == 1);
+      CHECK(one_line(result.err));
+      return result.err;
+    };
+    const Shape shape = good.at(name).to_tensor().shape();
+    CHECK(contains(eval_says(Tensor::full(shape, -1)), "scale -1 is not a positive normal number"));
+    CHECK(contains(eval_says(Tensor::full(shape, NAN)), "scale nan is not a positive normal number"));
+    CHECK(contains(eval_says(Tensor::full({1}, 1)), "scales of shape [1]"));
+  }
+}
+
+}  // namespace whittle
