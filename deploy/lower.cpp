@@ -13,6 +13,7 @@
 #include "layers/conv2d.h"
 #include "layers/leaves.h"
 #include "layers/linear.h"
+#include "layers/norm_product.h"
 #include "layers/trace.h"
 #include "quant/fake_quant.h"
 #include "quant/half.h"
@@ -107,6 +108,10 @@ class Lowering {
   // ---- Values ----
 
   const TracedValue& traced(int value) const { return traced_.values[static_cast<size_t>(value)]; }
+  Shape shape_in(uint32_t value) const {
+    const std::vector<uint32_t>& dims = spec_.values[value].dims;
+    return Shape(std::vector<int64_t>(dims.begin(), dims.end()));
+  }
   OnGrid grid_of(uint32_t value) const {
     const runtime::ValueSpec& of = spec_.values[value];
     return of.type == Type::kF32 ? OnGrid() : OnGrid(of.grid);
@@ -141,12 +146,12 @@ class Lowering {
   }
 
   // The value as codes of a grid, or as numbers.
-  uint32_t as_codes(uint32_t value, const Grid& grid, const std::string& path, const Shape& shape) {
+  uint32_t as_codes(uint32_t value, const Grid& grid, const std::string& path) {
     const OnGrid from = grid_of(value);
     if (from.has_value() && *from == grid) {
       return value;
     }
-    const uint32_t result = activation(path, shape, grid);
+    const uint32_t result = activation(path, shape_in(value), grid);
     if (!from.has_value()) {
       return add({.kind = OpKind::kQuantize}, path, {value}, result);
     }
@@ -156,9 +161,10 @@ class Lowering {
     }
     return rescale(path, value, result, Act::kNone);
   }
-  uint32_t as_numbers(uint32_t value, const std::string& path, const Shape& shape) {
-    return !grid_of(value).has_value() ? value
-                                       : add({.kind = OpKind::kDequantize}, path, {value}, activation(path, shape, {}));
+  uint32_t as_numbers(uint32_t value, const std::string& path) {
+    return !grid_of(value).has_value()
+               ? value
+               : add({.kind = OpKind::kDequantize}, path, {value}, activation(path, shape_in(value), {}));
   }
 
   // A20.
@@ -195,7 +201,7 @@ class Lowering {
     // A grid of the leaf's own for what it reads.
     const OnGrid own = single(call.module->input.grids());
     for (size_t i = 0; own.has_value() && i < inputs.size(); ++i) {
-      inputs[i] = as_codes(inputs[i], *own, call.path, traced(call.inputs[i]).shape);
+      inputs[i] = as_codes(inputs[i], *own, call.path);
     }
     const std::string_view kind = call.module->kind();
     if (kind == "dropout") {
@@ -203,10 +209,13 @@ class Lowering {
     }
     if (kind == "input") {
       const OnGrid grid = single(call.module->output.grids());
-      return !grid.has_value() ? inputs[0] : as_codes(inputs[0], *grid, call.path, shape_of(call));
+      return !grid.has_value() ? inputs[0] : as_codes(inputs[0], *grid, call.path);
     }
     if (auto* const layer = dynamic_cast<WeightedLayer*>(call.module)) {
       return weighted(call, *layer, inputs[0]);
+    }
+    if (const auto* const norm = dynamic_cast<const BatchNorm*>(call.module)) {
+      return normed(call, *norm, inputs[0]);
     }
     if (const auto* const sum = dynamic_cast<const Add*>(call.module)) {
       return addition(call, *sum, inputs);
@@ -225,8 +234,7 @@ class Lowering {
       return average_pool(call, {.kernel = {x[1], x[2]}}, inputs[0]);
     }
     if (kind == "flatten") {
-      const OnGrid grid = grid_of(inputs[0]);
-      return finished(call, add({.kind = OpKind::kReshape}, call.path, {inputs[0]}, result(call, grid)));
+      return finished(call, reshaped(call.path, inputs[0], shape_of(call)));
     }
     if (const auto* const join = dynamic_cast<const Concat*>(call.module)) {
       return concatenation(call, join->options().axis, inputs);
@@ -247,11 +255,10 @@ class Lowering {
   // What the leaf's output chain wants, if the op has not given it already.
   uint32_t finished(const TracedCall& call, uint32_t value) {
     const OnGrid to = single(call.module->output.grids());
-    return !to.has_value() ? value : as_codes(value, *to, call.path, shape_of(call));
+    return !to.has_value() ? value : as_codes(value, *to, call.path);
   }
 
   uint32_t weighted(const TracedCall& call, WeightedLayer& layer, uint32_t x) {
-    const Shape& x_shape = traced(call.inputs[0]).shape;
     OpSpec op{.kind = OpKind::kFullyConnected};
     if (const auto* const conv = dynamic_cast<const Conv2d*>(&layer)) {
       const Conv2dOptions& o = conv->options();
@@ -263,19 +270,71 @@ class Lowering {
             .dilation = {u(o.dilation.h), u(o.dilation.w)},
             .padding = {u(o.padding.top), u(o.padding.left), u(o.padding.bottom), u(o.padding.right)}};
     } else {
+      const Shape& x_shape = traced(call.inputs[0]).shape;
       require(x_shape.rank() == 2, "export", "a linear layer over ", x_shape, " has no op; flatten it first");
     }
-    const auto [weights, bias] = folded(layer);
+    const auto [weight, bias] = folded(layer);
+    return finished(call, product(call, std::move(op),
+                                  {.weight = weight,
+                                   .bias = bias,
+                                   .act = layer.act(),
+                                   .dynamic = is_dynamic(layer),
+                                   .half = layer.weight.chain.find<quant::Half>() != nullptr},
+                                  x, shape_of(call)));
+  }
+
+  // A norm that stands alone: a depthwise 1x1 convolution (A15), of an image of one pixel if it reads rows.
+  uint32_t normed(const TracedCall& call, const BatchNorm& leaf, uint32_t x) {
+    const Shape& shape = shape_of(call);
+    require(shape.rank() == 4 || shape.rank() == 2, "export", "a norm over ", shape, " has no op");
+    const Shape image = shape.rank() == 4 ? shape : Shape{shape[0], 1, 1, shape[1]};
+    const OnGrid from = grid_of(x);
+    Factors factors{.act = leaf.options().act};
+    if (from.has_value() && leaf.output.grids() != nullptr) {
+      const NormProduct exact = norm_product(leaf.norm, from->scale);
+      factors.weight = exact.weight;
+      factors.bias = exact.bias;
+    } else {
+      factors.weight = reshape(leaf.norm.factor(), {shape[-1], 1, 1, 1});
+      factors.bias = leaf.norm.shift({});
+    }
+    if (image != shape) {
+      x = reshaped(call.path, x, image);
+    }
+    const uint32_t y = product(call,
+                               {.kind = OpKind::kConv,
+                                .groups = static_cast<uint32_t>(shape[-1]),
+                                .kernel = {1, 1},
+                                .stride = {1, 1},
+                                .dilation = {1, 1}},
+                               factors, x, image);
+    return finished(call, image != shape ? reshaped(call.path, y, shape) : y);
+  }
+
+  uint32_t reshaped(const std::string& path, uint32_t x, const Shape& shape) {
+    return add({.kind = OpKind::kReshape}, path, {x}, activation(path, shape, grid_of(x)));
+  }
+
+  // What a product multiplies by and adds.
+  struct Factors {
+    Variable weight{}, bias{};
+    Act act = Act::kNone;
+    bool dynamic = false;
+    bool half = false;
+  };
+
+  // The op with its constants: in integers where x, weights and the leaf's result have grids; else in float.
+  uint32_t product(const TracedCall& call, OpSpec op, const Factors& factors, uint32_t x, const Shape& shape) {
+    const auto& [weights, bias, act, dynamic, half] = factors;
     const GridsPtr& grids = weights.grids();
-    const OnGrid to = single(layer.output.grids());
-    const bool dynamic = is_dynamic(layer);
+    const OnGrid to = single(call.module->output.grids());
+    const OnGrid from = grid_of(x);
     const std::vector<uint32_t> weight_dims = dims_of(weights.shape());
     const auto channels = static_cast<uint32_t>(weights.shape()[0]);
-    const OnGrid from = grid_of(x);
+    const std::vector<float> scales = grids == nullptr ? std::vector<float>() : channel_scales(grids, channels);
 
     if (grids != nullptr && from.has_value() && to.has_value()) {
       check_width(*from, *to);
-      const std::vector<float> scales = channel_scales(grids, channels);
       std::vector<int32_t> bias_codes(channels, 0);
       std::vector<uint32_t> multipliers;
       for (uint32_t c = 0; c < channels; ++c) {
@@ -287,24 +346,23 @@ class Lowering {
       op.weights = constant(call.path + "/weight", Type::kS8, weight_dims, weight_codes(weights));
       op.bias = constant(call.path + "/bias", Type::kS32, {channels}, bias_codes);
       op.multipliers = constant(call.path + "/multipliers", Type::kU32, {channels}, multipliers);
-      std::tie(op.lo, op.hi) = limits(to, layer.act());
-      return add(std::move(op), call.path, {x}, result(call, to));
+      std::tie(op.lo, op.hi) = limits(to, act);
+      return add(std::move(op), call.path, {x}, activation(call.path, shape, to));
     }
     require(!from.has_value() || grids == nullptr, "export",
             "reads codes and has weights on a grid, but its result is on none; quantize the result or skip the layer");
-    const uint32_t numbers = as_numbers(x, call.path, x_shape);
+    const uint32_t numbers = as_numbers(x, call.path);
     std::vector<float> biases(channels, 0);
     for (uint32_t c = 0; c < channels && bias.defined(); ++c) {
       biases[c] = bias.value().data()[c];
     }
     if (grids != nullptr) {
       op.weights = constant(call.path + "/weight", Type::kS8, weight_dims, weight_codes(weights));
-      op.multipliers = constant(call.path + "/scales", Type::kF32, {channels}, channel_scales(grids, channels));
+      op.multipliers = constant(call.path + "/scales", Type::kF32, {channels}, scales);
       if (dynamic) {
-        const Grid codes{1, 0, -128, 127};
-        op.scratch = activation(call.path + "/codes", x_shape, codes);
+        op.scratch = activation(call.path + "/codes", shape_in(x), Grid{1, 0, -128, 127});
       }
-    } else if (layer.weight.chain.find<quant::Half>() != nullptr) {
+    } else if (half) {
       op.weights = constant(call.path + "/weight", Type::kF16, weight_dims, half_bits(weights.value()));
     } else {
       const auto values = weights.value().values();
@@ -312,8 +370,8 @@ class Lowering {
           constant(call.path + "/weight", Type::kF32, weight_dims, std::vector<float>(values.begin(), values.end()));
     }
     op.bias = constant(call.path + "/bias", Type::kF32, {channels}, biases);
-    std::tie(op.lo, op.hi) = limits({}, layer.act());
-    return finished(call, add(std::move(op), call.path, {numbers}, result(call, {})));
+    std::tie(op.lo, op.hi) = limits({}, act);
+    return add(std::move(op), call.path, {numbers}, activation(call.path, shape, {}));
   }
 
   static bool is_dynamic(const WeightedLayer& layer) {
@@ -338,9 +396,9 @@ class Lowering {
     std::vector<float> scales;
     for (uint32_t c = 0; c < channels; ++c) {
       const Grid& grid = (*grids)[grids->size() == 1 ? 0 : c];
-      require(grid.zero_point == 0 && grid.qmin >= -127 && grid.qmax <= 127, "export",
-              grid.zero_point != 0 || grid.qmin < -127 ? "weights with zero-points are simulation only"
-                                                       : "weights of more than 8 bits are simulation only");
+      require(grid.zero_point == 0 && grid.qmin == -grid.qmax, "export",
+              "weights with zero-points are simulation only");
+      require(grid.qmax <= 127, "export", "weights of more than 8 bits are simulation only");
       scales.push_back(grid.scale);
     }
     return scales;
@@ -381,7 +439,7 @@ class Lowering {
     std::tie(op.lo, op.hi) = limits({}, sum.options().act);
     std::vector<uint32_t> numbers;
     for (size_t i = 0; i < inputs.size(); ++i) {
-      numbers.push_back(as_numbers(inputs[i], call.path, traced(call.inputs[i]).shape));
+      numbers.push_back(as_numbers(inputs[i], call.path));
     }
     return finished(call, add(std::move(op), call.path, numbers, result(call, {})));
   }
@@ -405,7 +463,7 @@ class Lowering {
     } else if (function != Function::kLeakyRelu) {
       op.parameters[1] = 0;
     }
-    const uint32_t numbers = as_numbers(x, call.path, traced(call.inputs[0]).shape);
+    const uint32_t numbers = as_numbers(x, call.path);
     return finished(call, add(std::move(op), call.path, {numbers}, result(call, {})));
   }
 
@@ -431,7 +489,7 @@ class Lowering {
     const OnGrid to = single(call.module->output.grids());
     if (!from.has_value() || !to.has_value()) {
       std::tie(op.lo, op.hi) = limits({}, Act::kNone);
-      const uint32_t numbers = as_numbers(x, call.path, traced(call.inputs[0]).shape);
+      const uint32_t numbers = as_numbers(x, call.path);
       return finished(call, add(std::move(op), call.path, {numbers}, result(call, {})));
     }
     check_width(*from, *to);
@@ -453,8 +511,7 @@ class Lowering {
       to = first;
     }
     for (size_t i = 0; i < inputs.size(); ++i) {
-      const Shape& shape = traced(call.inputs[i]).shape;
-      inputs[i] = to.has_value() ? as_codes(inputs[i], *to, call.path, shape) : as_numbers(inputs[i], call.path, shape);
+      inputs[i] = to.has_value() ? as_codes(inputs[i], *to, call.path) : as_numbers(inputs[i], call.path);
     }
     const auto along = static_cast<uint32_t>(shape_of(call).normal_axis(axis, "concat"));
     return add({.kind = OpKind::kConcat, .parameters = {along}}, call.path, std::move(inputs), result(call, to));

@@ -270,6 +270,31 @@ TEST_SUITE("lower") {
     }
   }
 
+  TEST_CASE("norms that stand alone, over images and rows, are depthwise products") {
+    CAPTURE(test_seed());
+    const RngKey key = RngKey{.seed = test_seed()}.child("norm");
+    for (const int bits : {8, 16}) {
+      CAPTURE(bits);
+      Wired net;
+      net.add<BatchNorm>({.channels = 3, .act = Act::kRelu6}, {-1});
+      net.add<Conv2d>({.in = 3, .out = 4}, {0});
+      net.then(std::make_shared<Flatten>(), {1});
+      auto& last = net.add<BatchNorm>({.channels = 36}, {2});
+      scatter(net, key);
+      last.norm.gamma.raw.assign(rounded(last.norm.gamma.raw.value(), 0));  // some are 0
+      const Shape input{4, 5, 5, 3};
+      const Tensor batch = noise(input, key.child("x"));
+      const Tensor expected = evaluated(net, batch);
+      CHECK(largest_difference(expected, run_program(deploy::program_of(net, {5, 5, 3}), batch, expected.shape())) <
+            1e-5);
+      quantize_static(net, input, quant::usual_spec(8, bits), noise_batches(input, 2, key.child("c")));
+      Tally tally;
+      CHECK(program_differences(net, batch, &tally) == "");
+      CHECK(tally.integer_only == 1);
+      CHECK(largest_difference(expected, evaluated(net, batch)) < 0.2);  // and means what it did
+    }
+  }
+
   TEST_CASE("dynamic layers: bits are equal") {
     CAPTURE(test_seed());
     for (int i = 0; i < (kSanitized ? 10 : 80); ++i) {

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "layers/batch_norm.h"
 #include "layers/dropout.h"
 #include "layers/leaves.h"
 #include "layers/linear.h"
@@ -41,6 +42,18 @@ std::vector<WeightedLayer*> weighted_layers(Module& model) {
 void scatter(Module& model, RngKey key) {
   initialize(model, key);
   uint64_t number = 0;
+  const auto scatter_norm = [](Norm& norm, RngKey own) {
+    const Shape channels = norm.gamma.shape();
+    norm.gamma.raw.assign(Tensor::normal(channels, own.child("gamma"), real(0.7), real(0.6)));
+    norm.beta.raw.assign(Tensor::normal(channels, own.child("beta"), 0, real(0.4)));
+    norm.running_mean = Tensor::normal(channels, own.child("mean"), 0, real(0.5));
+    norm.running_variance = Tensor::uniform(channels, own.child("variance"), real(0.2), 2);
+  };
+  for (const auto& [path, module] : model.modules()) {
+    if (auto* const leaf = dynamic_cast<BatchNorm*>(module)) {
+      scatter_norm(leaf->norm, key.child("norm").child(path));
+    }
+  }
   for (WeightedLayer* const layer : weighted_layers(model)) {
     const RngKey own = key.child("scatter").child(number++);
     const Shape channels{layer->weight.shape()[0]};
@@ -48,10 +61,7 @@ void scatter(Module& model, RngKey key) {
       layer->bias.raw.assign(Tensor::normal(channels, own.child("bias"), 0, real(0.3)));
     }
     if (layer->norm.defined()) {
-      layer->norm.gamma.raw.assign(Tensor::normal(channels, own.child("gamma"), real(0.7), real(0.6)));
-      layer->norm.beta.raw.assign(Tensor::normal(channels, own.child("beta"), 0, real(0.4)));
-      layer->norm.running_mean = Tensor::normal(channels, own.child("mean"), 0, real(0.5));
-      layer->norm.running_variance = Tensor::uniform(channels, own.child("variance"), real(0.2), 2);
+      scatter_norm(layer->norm, own);
     }
   }
 }
@@ -150,7 +160,7 @@ std::shared_ptr<Wired> some_net(Rng& rng, const Shape& input, bool head) {
       }
     }
     const auto any = [&](const std::vector<int>& of) { return of[static_cast<size_t>(rng.below(std::ssize(of)))]; };
-    switch (rng.below(8)) {
+    switch (rng.below(9)) {
       case 0:
         net->add<MaxPool>(some_pool(rng, x), {a});
         break;
@@ -167,6 +177,9 @@ std::shared_ptr<Wired> some_net(Rng& rng, const Shape& input, bool head) {
         net->add<Activation>(
             {.function = static_cast<Function>(rng.below(static_cast<int64_t>(Function::kSoftmax))), .slope = 0.1},
             {a});
+        break;
+      case 6:
+        net->add<BatchNorm>({.channels = x[3], .act = some_act(rng)}, {a});
         break;
       case 5:
         net->add<Dropout>({.p = 0.3}, {a});

@@ -8,6 +8,7 @@
 
 #include "core/error.h"
 #include "core/json.h"
+#include "layers/batch_norm.h"
 #include "layers/conv2d.h"
 #include "layers/leaves.h"
 #include "layers/linear.h"
@@ -181,6 +182,36 @@ Codes64 weighted(WeightedLayer& layer, const Codes64& x, const Shape& shape) {
   return y;
 }
 
+// A15
+Codes64 normed(const BatchNorm& leaf, const Codes64& x, const Shape& shape) {
+  const auto channels = static_cast<size_t>(leaf.options().channels);
+  Codes64 y{shape, {}, grid_of(leaf.output)};
+  const Cut limits = cut(y.grid, leaf.options().act);
+  const double s_x = static_cast<double>(x.grid.scale);
+  std::vector<double> w, b;
+  double largest = 0;
+  for (size_t c = 0; c < channels; ++c) {
+    const auto at = [c](const Tensor& t) { return static_cast<double>(t.data()[c]); };
+    const double deviation = fl(std::sqrt(fl(at(leaf.norm.running_variance) + fl(leaf.options().epsilon))));
+    w.push_back(fl(at(leaf.norm.gamma.raw.value()) / deviation));
+    b.push_back(fl(at(leaf.norm.beta.raw.value()) - fl(at(leaf.norm.running_mean) * w[c])));
+    largest = std::max(largest, std::abs(w[c]));
+  }
+  for (size_t i = 0; i < x.codes.size(); ++i) {
+    const size_t c = i % channels;
+    double s_w = largest < 0x1p-100 ? 1 : fl(std::max(std::abs(w[c]), fl(largest / 256)) / 127);  // A4
+    if (fl(std::abs(b[c]) / fl(s_x * s_w)) > 0x1p30) {                                            // A5
+      s_w = fl(fl(std::abs(b[c]) / s_x) * 0x1p-30);
+    }
+    const double w_q = rne(clamp(fl(w[c] / s_w), -127, 127));
+    const double b_q = rne(clamp(fl(b[c] / fl(s_x * s_w)), -0x1p30, 0x1p30));
+    const double m = fl(fl(s_x * s_w) / static_cast<double>(y.grid.scale));
+    const int64_t acc = (x.codes[i] - x.grid.zero_point) * static_cast<int64_t>(w_q) + static_cast<int64_t>(b_q);
+    y.codes.push_back(requantize(acc, m, y.grid, limits.lo, limits.hi));
+  }
+  return y;
+}
+
 // A16
 Codes64 addition(const Codes64& a, const Codes64& b, const Grid& to, Act act) {
   const double r_a = fl(static_cast<double>(a.grid.scale) / static_cast<double>(to.scale));
@@ -311,6 +342,9 @@ Codes64 quantized(const Tensor& x, const Grid& grid) {
 Codes64 computed(const TracedCall& call, const std::vector<const Codes64*>& in, const Shape& shape) {
   if (auto* const layer = dynamic_cast<WeightedLayer*>(call.module)) {
     return weighted(*layer, *in[0], shape);
+  }
+  if (const auto* const leaf = dynamic_cast<const BatchNorm*>(call.module)) {
+    return normed(*leaf, *in[0], shape);
   }
   if (const auto* const leaf = dynamic_cast<const Activation*>(call.module)) {
     const Function f = leaf->options().function;
