@@ -6,6 +6,8 @@
 #include <map>
 #include <optional>
 #include <stdexcept>
+#include <string>
+#include <string_view>
 #include <tuple>
 #include <utility>
 
@@ -97,9 +99,12 @@ class Lowering {
       try {
         values_[call.output] = lower(call);
       } catch (const Error& error) {
-        fail("export", "'", call.path, "': ", error.what());
+        const std::string reason = error.what();
+        constexpr std::string_view kOurs = "[export] ";
+        fail("export", "'", call.path, "': ", reason.starts_with(kOurs) ? reason.substr(kOurs.size()) : reason);
       }
     }
+    require(!spec_.ops.empty(), "export", "the model computes nothing");
     spec_.outputs = {values_.at(traced_.output)};
     return planned();
   }
