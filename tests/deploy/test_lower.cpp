@@ -378,6 +378,35 @@ TEST_SUITE("lower") {
     }
   }
 
+  TEST_CASE("a model in the middle of quantization-aware training exports as it evaluates") {
+    CAPTURE(test_seed());
+    const RngKey key = RngKey{.seed = test_seed()}.child("training");
+    const Shape input{3, 6, 6, 3};
+    for (const quant::RangeRule range :
+         {quant::RangeRule::kMovingAverage, quant::RangeRule::kLearnedStep, quant::RangeRule::kLearnedClip}) {
+      const bool clip = range == quant::RangeRule::kLearnedClip;
+      Wired net;
+      net.then(std::make_shared<Input>(), {-1});
+      net.add<Conv2d>({.in = 3, .out = 4, .norm = true, .act = Act::kRelu}, {0});
+      net.add<Conv2d>({.in = 4, .out = 4, .padding = {1, 1, 1, 1}, .act = Act::kRelu}, {1});
+      net.add<Add>({.act = Act::kRelu}, {1, 2});
+      net.then(std::make_shared<Flatten>(), {3});
+      net.add<Linear>({.in = 64, .out = 3}, {4});
+      scatter(net, key);
+      quant::prepare(net, input,
+                     {.weights = {.bits = 4,
+                                  .per = quant::Granularity::kChannel,
+                                  .range = clip ? quant::RangeRule::kMinMax : range},
+                      .activations = {.bits = 4, .symmetric = false, .range = range}},
+                     {.live_norms = true});
+      quant::calibrate(net, noise_batches(input, 2, key.child("c"))());
+      quant::adapt(net);
+      Tally tally;
+      CHECK(program_differences(net, noise(input, key.child("x")), &tally) == "");
+      CHECK(tally.integer_only == 1);
+    }
+  }
+
   TEST_CASE("a program of one model is always the same, and the model stays as it was") {
     const RngKey key = RngKey{.seed = test_seed()}.child("same");
     const auto model = zoo::make("resnet8", {.input = Shape{16, 16, 3}});
