@@ -21,6 +21,7 @@
 #include "core/parallel.h"
 #include "core/rng.h"
 #include "core/train_kernels.h"
+#include "kernels/f32/table.h"
 
 namespace whittle::apps {
 
