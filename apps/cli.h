@@ -25,6 +25,7 @@ class Interrupted : public Error {
   int signal_;
 };
 
+void add_bench(CLI::App& program);
 void add_data(CLI::App& program);
 void add_eval(CLI::App& program);
 void add_export(CLI::App& program);

@@ -12,8 +12,10 @@
 
 #include "apps/cli.h"
 #include "apps/data_options.h"
+#include "apps/inspect_program.h"
 #include "apps/metrics_text.h"
 #include "apps/models.h"
+#include "apps/program.h"
 #include "apps/text.h"
 #include "core/checkpoint.h"
 #include "core/error.h"
@@ -254,6 +256,12 @@ void inspect_file(const Options& options) {
   require(!options.shaped(), "inspect", options.model,
           ": the file says what its model is; --input, --classes, --hidden, --width and --dropout are for names of the "
           "zoo");
+  if (is_program(options.model)) {
+    require(!options.tensors && !options.foreign, "inspect", options.model,
+            " is a program; --tensors and --foreign are for checkpoints");
+    inspect_program(options.model, options.json);
+    return;
+  }
   const File file = load(options);
   const Contents contents = contents_of(options.model, file.checkpoint);
   if (options.json) {
@@ -299,7 +307,8 @@ void add_inspect(CLI::App& program) {
   CLI::App* verb =
       program.add_subcommand("inspect", "Show a model's layers, shapes, parameters and work, and its file");
   const auto options = std::make_shared<Options>();
-  verb->add_option("MODEL", options->model, "A checkpoint (.safetensors), whose checksums are verified, or a zoo name")
+  verb->add_option("MODEL", options->model,
+                   "A checkpoint (.safetensors) or a program (.wtl), whose checksums are verified, or a zoo name")
       ->required();
   verb->add_flag("--tensors", options->tensors, "Also list the tensors of the file");
   verb->add_flag("--foreign", options->foreign, "Accept a safetensors file that has no checksums of ours");
@@ -311,6 +320,7 @@ void add_inspect(CLI::App& program) {
   verb->callback([options] { inspect(*options); });
   set_example(*verb,
               "whittle inspect model.safetensors\n"
+              "  whittle inspect model.wtl\n"
               "  whittle inspect mobilenet-v1 --input 96,96,3 --classes 2 --width 0.25");
 }
 

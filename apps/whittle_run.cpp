@@ -11,12 +11,15 @@
 #include <cstdlib>
 #include <cstring>
 
+#include "apps/program_text.h"
 #include "runtime/best.h"
 #include "runtime/program.h"
 
 namespace {
 
 using namespace whittle::runtime;  // NOLINT(google-build-using-namespace): this file is about nothing else
+using whittle::apps::kFeatureNames;
+using whittle::apps::name_of;
 
 constexpr const char* kUsage = R"(whittle-run PROGRAM.wtl [INPUT] [options]
 
@@ -79,20 +82,8 @@ Bytes read_file(const char* path) {
   return bytes;
 }
 
-const char* type_name(Type type) {
-  static constexpr const char* kNames[] = {"", "s8", "s16", "s32", "f32", "f16", "u32"};
-  return kNames[static_cast<int>(type)];
-}
-
-const char* kind_name(OpKind kind) {
-  static constexpr const char* kNames[] = {
-      "",        "conv",    "fully_connected", "add",     "max_pool", "average_pool", "concat",    "table",
-      "rescale", "softmax", "log_softmax",     "reshape", "quantize", "dequantize",   "activation"};
-  return kNames[static_cast<int>(kind)];
-}
-
 void print_shape(const ValueRecord& v) {
-  std::printf("%s[", type_name(v.type));
+  std::printf("%s[", name_of(v.type));
   for (uint32_t i = 0; i < v.rank; ++i) {
     std::printf(i == 0 ? "%u" : ",%u", v.dims[i]);
   }
@@ -120,11 +111,10 @@ void print_value(const Program& p, const char* title, uint32_t value) {
 // ---- What is in it --------------------------------------------------------------------
 
 void print_info(const Program& p) {
-  static constexpr const char* kFeatures[] = {"int8", "int16", "float32", "half", "hybrid", "dynamic"};
   std::printf("needs   ");
   for (uint32_t i = 0; i < 6; ++i) {
     if ((p.features() >> i & 1) != 0) {
-      std::printf(" %s", kFeatures[i]);
+      std::printf(" %s", kFeatureNames[i]);
     }
   }
   std::printf("%s\n", (p.features() & ~kIntegerFeatures) == 0 ? "  (integer-only)" : "");
@@ -146,7 +136,7 @@ void print_info(const Program& p) {
     for (const uint32_t v : {op.weights, op.bias, op.multipliers, op.table}) {
       bytes += v == kNone ? 0 : bytes_of(p.value(v));
     }
-    std::printf("%4u %-16s %-28s %12llu  ", i, kind_name(op.kind), p.name(op.name),
+    std::printf("%4u %-16s %-28s %12llu  ", i, name_of(op.kind), p.name(op.name),
                 static_cast<unsigned long long>(bytes));
     print_shape(p.value(op.output));
     std::printf("\n");

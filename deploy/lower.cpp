@@ -4,7 +4,10 @@
 #include <cmath>
 #include <limits>
 #include <map>
+#include <optional>
 #include <stdexcept>
+#include <string>
+#include <string_view>
 #include <tuple>
 #include <utility>
 
@@ -12,6 +15,7 @@
 #include "layers/conv2d.h"
 #include "layers/leaves.h"
 #include "layers/linear.h"
+#include "layers/norm_product.h"
 #include "layers/trace.h"
 #include "quant/fake_quant.h"
 #include "quant/half.h"
@@ -34,19 +38,21 @@ std::vector<uint32_t> dims_of(const Shape& shape) {
   return dims;
 }
 
-// The one grid of a tensor, or null.
-const Grid* single(const GridsPtr& grids) { return grids != nullptr && grids->size() == 1 ? grids->data() : nullptr; }
+// What a value lies on; none: it is numbers.
+using OnGrid = std::optional<Grid>;
 
-Type type_of(const Grid* grid) {
-  if (grid == nullptr) {
+OnGrid single(const GridsPtr& grids) { return grids != nullptr && grids->size() == 1 ? OnGrid((*grids)[0]) : OnGrid(); }
+
+Type type_of(const OnGrid& grid) {
+  if (!grid.has_value()) {
     return Type::kF32;
   }
   return grid->qmin >= -128 && grid->qmax <= 127 ? Type::kS8 : Type::kS16;
 }
 
 // Limits of an activation, as codes or as bits of floats (A11).
-std::pair<uint32_t, uint32_t> limits(const Grid* grid, Act act) {
-  if (grid == nullptr) {
+std::pair<uint32_t, uint32_t> limits(const OnGrid& grid, Act act) {
+  if (!grid.has_value()) {
     constexpr float kInfinity = std::numeric_limits<float>::infinity();
     return {bits_of(act == Act::kNone ? -kInfinity : 0.0F), bits_of(act == Act::kRelu6 ? 6.0F : kInfinity)};
   }
@@ -82,6 +88,7 @@ class Lowering {
     std::vector<int64_t> extents{1};
     std::ranges::copy(sample.dims(), std::back_inserter(extents));
     traced_ = trace(model, Shape(extents));
+    require(!traced_.calls.empty(), "export", "the model computes nothing");
     spec_.metadata = options.metadata;
   }
 
@@ -92,9 +99,12 @@ class Lowering {
       try {
         values_[call.output] = lower(call);
       } catch (const Error& error) {
-        fail("export", "'", call.path, "': ", error.what());
+        const std::string reason = error.what();
+        constexpr std::string_view kOurs = "[export] ";
+        fail("export", "'", call.path, "': ", reason.starts_with(kOurs) ? reason.substr(kOurs.size()) : reason);
       }
     }
+    require(!spec_.ops.empty(), "export", "the model computes nothing");
     spec_.outputs = {values_.at(traced_.output)};
     return planned();
   }
@@ -103,13 +113,18 @@ class Lowering {
   // ---- Values ----
 
   const TracedValue& traced(int value) const { return traced_.values[static_cast<size_t>(value)]; }
-  const Grid* grid_of(uint32_t value) const {
-    return spec_.values[value].type == Type::kF32 ? nullptr : &spec_.values[value].grid;
+  Shape shape_in(uint32_t value) const {
+    const std::vector<uint32_t>& dims = spec_.values[value].dims;
+    return Shape(std::vector<int64_t>(dims.begin(), dims.end()));
+  }
+  OnGrid grid_of(uint32_t value) const {
+    const runtime::ValueSpec& of = spec_.values[value];
+    return of.type == Type::kF32 ? OnGrid() : OnGrid(of.grid);
   }
 
-  uint32_t activation(const std::string& name, const Shape& shape, const Grid* grid) {
+  uint32_t activation(const std::string& name, const Shape& shape, const OnGrid& grid) {
     return spec_.add_activation(
-        {.name = name, .type = type_of(grid), .dims = dims_of(shape), .grid = grid == nullptr ? Grid{} : *grid});
+        {.name = name, .type = type_of(grid), .dims = dims_of(shape), .grid = grid.value_or(Grid{})});
   }
 
   template <class T>
@@ -130,36 +145,42 @@ class Lowering {
     const TracedCall& first = traced_.calls.front();
     const TracedValue& input = traced(0);
     const bool through_input_leaf = first.module->kind() == "input" && input.readers.size() == 1;
-    const Grid* const grid = single(through_input_leaf ? first.module->output.grids() : first.module->input.grids());
-    values_[0] = activation("input", input.shape, input.readers.size() == 1 ? grid : nullptr);
+    const OnGrid grid = single(through_input_leaf ? first.module->output.grids() : first.module->input.grids());
+    values_[0] = activation("input", input.shape, input.readers.size() == 1 ? grid : OnGrid());
     spec_.inputs = {values_[0]};
   }
 
   // The value as codes of a grid, or as numbers.
-  uint32_t as_codes(uint32_t value, const Grid& grid, const std::string& path, const Shape& shape) {
-    const Grid* const from = grid_of(value);
-    if (from != nullptr && *from == grid) {
+  uint32_t as_codes(uint32_t value, const Grid& grid, const std::string& path) {
+    const OnGrid from = grid_of(value);
+    if (from.has_value() && *from == grid) {
       return value;
     }
-    const uint32_t result = activation(path, shape, &grid);
-    if (from == nullptr) {
+    const uint32_t result = activation(path, shape_in(value), grid);
+    if (!from.has_value()) {
       return add({.kind = OpKind::kQuantize}, path, {value}, result);
     }
-    const auto [lo, hi] = limits(&grid, Act::kNone);
-    if (type_of(from) == Type::kS8 && type_of(&grid) == Type::kS8) {
+    check_width(*from, grid);
+    if (type_of(grid) == Type::kS8) {
       return table(path, value, result, [](double r) { return r; });
     }
-    return add(
-        {.kind = OpKind::kRescale,
-         .multipliers = constant<uint32_t>(path + "/multiplier", Type::kU32, {1}, {bits_of(from->scale / grid.scale)}),
-         .lo = lo,
-         .hi = hi},
-        path, {value}, result);
+    return rescale(path, value, result, Act::kNone);
   }
-  uint32_t as_numbers(uint32_t value, const std::string& path, const Shape& shape) {
-    return grid_of(value) == nullptr
+  uint32_t as_numbers(uint32_t value, const std::string& path) {
+    return !grid_of(value).has_value()
                ? value
-               : add({.kind = OpKind::kDequantize}, path, {value}, activation(path, shape, nullptr));
+               : add({.kind = OpKind::kDequantize}, path, {value}, activation(path, shape_in(value), {}));
+  }
+
+  // A20.
+  uint32_t rescale(const std::string& path, uint32_t from, uint32_t to, Act act) {
+    const float multiplier = grid_of(from)->scale / grid_of(to)->scale;
+    const auto [lo, hi] = limits(grid_of(to), act);
+    return add({.kind = OpKind::kRescale,
+                .multipliers = constant<uint32_t>(path + "/multiplier", Type::kU32, {1}, {bits_of(multiplier)}),
+                .lo = lo,
+                .hi = hi},
+               path, {from}, to);
   }
 
   // T[q + 128] of A21.
@@ -183,20 +204,23 @@ class Lowering {
       inputs.push_back(values_.at(input));
     }
     // A grid of the leaf's own for what it reads.
-    const Grid* const own = single(call.module->input.grids());
-    for (size_t i = 0; own != nullptr && i < inputs.size(); ++i) {
-      inputs[i] = as_codes(inputs[i], *own, call.path, traced(call.inputs[i]).shape);
+    const OnGrid own = single(call.module->input.grids());
+    for (size_t i = 0; own.has_value() && i < inputs.size(); ++i) {
+      inputs[i] = as_codes(inputs[i], *own, call.path);
     }
     const std::string_view kind = call.module->kind();
     if (kind == "dropout") {
       return inputs[0];
     }
     if (kind == "input") {
-      const Grid* const grid = single(call.module->output.grids());
-      return grid == nullptr ? inputs[0] : as_codes(inputs[0], *grid, call.path, traced(0).shape);
+      const OnGrid grid = single(call.module->output.grids());
+      return !grid.has_value() ? inputs[0] : as_codes(inputs[0], *grid, call.path);
     }
     if (auto* const layer = dynamic_cast<WeightedLayer*>(call.module)) {
       return weighted(call, *layer, inputs[0]);
+    }
+    if (const auto* const norm = dynamic_cast<const BatchNorm*>(call.module)) {
+      return normed(call, *norm, inputs[0]);
     }
     if (const auto* const sum = dynamic_cast<const Add*>(call.module)) {
       return addition(call, *sum, inputs);
@@ -215,8 +239,7 @@ class Lowering {
       return average_pool(call, {.kernel = {x[1], x[2]}}, inputs[0]);
     }
     if (kind == "flatten") {
-      const Grid* const grid = grid_of(inputs[0]);
-      return finished(call, add({.kind = OpKind::kReshape}, call.path, {inputs[0]}, result(call, grid)));
+      return finished(call, reshaped(call.path, inputs[0], shape_of(call)));
     }
     if (const auto* const join = dynamic_cast<const Concat*>(call.module)) {
       return concatenation(call, join->options().axis, inputs);
@@ -224,17 +247,23 @@ class Lowering {
     fail("export", "a leaf of kind '", kind, "' has no op in a program yet");
   }
 
+  // Between codes: 8 and 16 bits do not meet in one op.
+  static void check_width(const Grid& from, const Grid& to) {
+    const auto bits = [](const Grid& grid) { return type_of(grid) == Type::kS8 ? 8 : 16; };
+    require(bits(from) == bits(to), "export", "reads codes of ", bits(from), " bits and gives codes of ", bits(to),
+            "; an op has one width");
+  }
+
   const Shape& shape_of(const TracedCall& call) const { return traced(call.output).shape; }
-  uint32_t result(const TracedCall& call, const Grid* grid) { return activation(call.path, shape_of(call), grid); }
+  uint32_t result(const TracedCall& call, const OnGrid& grid) { return activation(call.path, shape_of(call), grid); }
 
   // What the leaf's output chain wants, if the op has not given it already.
   uint32_t finished(const TracedCall& call, uint32_t value) {
-    const Grid* const to = single(call.module->output.grids());
-    return to == nullptr ? value : as_codes(value, *to, call.path, shape_of(call));
+    const OnGrid to = single(call.module->output.grids());
+    return !to.has_value() ? value : as_codes(value, *to, call.path);
   }
 
   uint32_t weighted(const TracedCall& call, WeightedLayer& layer, uint32_t x) {
-    const Shape& x_shape = traced(call.inputs[0]).shape;
     OpSpec op{.kind = OpKind::kFullyConnected};
     if (const auto* const conv = dynamic_cast<const Conv2d*>(&layer)) {
       const Conv2dOptions& o = conv->options();
@@ -246,18 +275,71 @@ class Lowering {
             .dilation = {u(o.dilation.h), u(o.dilation.w)},
             .padding = {u(o.padding.top), u(o.padding.left), u(o.padding.bottom), u(o.padding.right)}};
     } else {
+      const Shape& x_shape = traced(call.inputs[0]).shape;
       require(x_shape.rank() == 2, "export", "a linear layer over ", x_shape, " has no op; flatten it first");
     }
-    const auto [weights, bias] = folded(layer);
+    const auto [weight, bias] = folded(layer);
+    return finished(call, product(call, std::move(op),
+                                  {.weight = weight,
+                                   .bias = bias,
+                                   .act = layer.act(),
+                                   .dynamic = is_dynamic(layer),
+                                   .half = layer.weight.chain.find<quant::Half>() != nullptr},
+                                  x, shape_of(call)));
+  }
+
+  // A norm that stands alone: a depthwise 1x1 convolution (A15), of an image of one pixel if it reads rows.
+  uint32_t normed(const TracedCall& call, const BatchNorm& leaf, uint32_t x) {
+    const Shape& shape = shape_of(call);
+    require(shape.rank() == 4 || shape.rank() == 2, "export", "a norm over ", shape, " has no op");
+    const Shape image = shape.rank() == 4 ? shape : Shape{shape[0], 1, 1, shape[1]};
+    const OnGrid from = grid_of(x);
+    Factors factors{.act = leaf.options().act};
+    if (from.has_value() && leaf.output.grids() != nullptr) {
+      const NormProduct exact = norm_product(leaf.norm, from->scale);
+      factors.weight = exact.weight;
+      factors.bias = exact.bias;
+    } else {
+      factors.weight = reshape(leaf.norm.factor(), {shape[-1], 1, 1, 1});
+      factors.bias = leaf.norm.shift({});
+    }
+    if (image != shape) {
+      x = reshaped(call.path, x, image);
+    }
+    const uint32_t y = product(call,
+                               {.kind = OpKind::kConv,
+                                .groups = static_cast<uint32_t>(shape[-1]),
+                                .kernel = {1, 1},
+                                .stride = {1, 1},
+                                .dilation = {1, 1}},
+                               factors, x, image);
+    return finished(call, image != shape ? reshaped(call.path, y, shape) : y);
+  }
+
+  uint32_t reshaped(const std::string& path, uint32_t x, const Shape& shape) {
+    return add({.kind = OpKind::kReshape}, path, {x}, activation(path, shape, grid_of(x)));
+  }
+
+  // What a product multiplies by and adds.
+  struct Factors {
+    Variable weight{}, bias{};
+    Act act = Act::kNone;
+    bool dynamic = false;
+    bool half = false;
+  };
+
+  // The op with its constants: in integers where x, weights and the leaf's result have grids; else in float.
+  uint32_t product(const TracedCall& call, OpSpec op, const Factors& factors, uint32_t x, const Shape& shape) {
+    const auto& [weights, bias, act, dynamic, half] = factors;
     const GridsPtr& grids = weights.grids();
-    const Grid* const to = single(layer.output.grids());
-    const bool dynamic = is_dynamic(layer);
+    const OnGrid to = single(call.module->output.grids());
+    const OnGrid from = grid_of(x);
     const std::vector<uint32_t> weight_dims = dims_of(weights.shape());
     const auto channels = static_cast<uint32_t>(weights.shape()[0]);
-    const Grid* const from = grid_of(x);
+    const std::vector<float> scales = grids == nullptr ? std::vector<float>() : channel_scales(grids, channels);
 
-    if (grids != nullptr && from != nullptr && to != nullptr) {
-      const std::vector<float> scales = channel_scales(grids, channels);
+    if (grids != nullptr && from.has_value() && to.has_value()) {
+      check_width(*from, *to);
       std::vector<int32_t> bias_codes(channels, 0);
       std::vector<uint32_t> multipliers;
       for (uint32_t c = 0; c < channels; ++c) {
@@ -269,24 +351,23 @@ class Lowering {
       op.weights = constant(call.path + "/weight", Type::kS8, weight_dims, weight_codes(weights));
       op.bias = constant(call.path + "/bias", Type::kS32, {channels}, bias_codes);
       op.multipliers = constant(call.path + "/multipliers", Type::kU32, {channels}, multipliers);
-      std::tie(op.lo, op.hi) = limits(to, layer.act());
-      return add(std::move(op), call.path, {x}, result(call, to));
+      std::tie(op.lo, op.hi) = limits(to, act);
+      return add(std::move(op), call.path, {x}, activation(call.path, shape, to));
     }
-    require(from == nullptr || grids == nullptr, "export",
+    require(!from.has_value() || grids == nullptr, "export",
             "reads codes and has weights on a grid, but its result is on none; quantize the result or skip the layer");
-    const uint32_t numbers = as_numbers(x, call.path, x_shape);
+    const uint32_t numbers = as_numbers(x, call.path);
     std::vector<float> biases(channels, 0);
     for (uint32_t c = 0; c < channels && bias.defined(); ++c) {
       biases[c] = bias.value().data()[c];
     }
     if (grids != nullptr) {
       op.weights = constant(call.path + "/weight", Type::kS8, weight_dims, weight_codes(weights));
-      op.multipliers = constant(call.path + "/scales", Type::kF32, {channels}, channel_scales(grids, channels));
+      op.multipliers = constant(call.path + "/scales", Type::kF32, {channels}, scales);
       if (dynamic) {
-        const Grid codes{1, 0, -128, 127};
-        op.scratch = activation(call.path + "/codes", x_shape, &codes);
+        op.scratch = activation(call.path + "/codes", shape_in(x), Grid{1, 0, -128, 127});
       }
-    } else if (layer.weight.chain.find<quant::Half>() != nullptr) {
+    } else if (half) {
       op.weights = constant(call.path + "/weight", Type::kF16, weight_dims, half_bits(weights.value()));
     } else {
       const auto values = weights.value().values();
@@ -294,8 +375,8 @@ class Lowering {
           constant(call.path + "/weight", Type::kF32, weight_dims, std::vector<float>(values.begin(), values.end()));
     }
     op.bias = constant(call.path + "/bias", Type::kF32, {channels}, biases);
-    std::tie(op.lo, op.hi) = limits(nullptr, layer.act());
-    return finished(call, add(std::move(op), call.path, {numbers}, result(call, nullptr)));
+    std::tie(op.lo, op.hi) = limits({}, act);
+    return add(std::move(op), call.path, {numbers}, activation(call.path, shape, {}));
   }
 
   static bool is_dynamic(const WeightedLayer& layer) {
@@ -320,9 +401,9 @@ class Lowering {
     std::vector<float> scales;
     for (uint32_t c = 0; c < channels; ++c) {
       const Grid& grid = (*grids)[grids->size() == 1 ? 0 : c];
-      require(grid.zero_point == 0 && grid.qmin >= -127 && grid.qmax <= 127, "export",
-              grid.zero_point != 0 || grid.qmin < -127 ? "weights with zero-points are simulation only"
-                                                       : "weights of more than 8 bits are simulation only");
+      require(grid.zero_point == 0 && grid.qmin == -grid.qmax, "export",
+              "weights with zero-points are simulation only");
+      require(grid.qmax <= 127, "export", "weights of more than 8 bits are simulation only");
       scales.push_back(grid.scale);
     }
     return scales;
@@ -348,32 +429,37 @@ class Lowering {
   }
 
   uint32_t addition(const TracedCall& call, const Add& sum, const std::vector<uint32_t>& inputs) {
-    const Grid* const to = single(sum.output.grids());
-    const Grid* const a = grid_of(inputs[0]);
-    const Grid* const b = grid_of(inputs[1]);
+    const OnGrid to = single(sum.output.grids());
+    const OnGrid a = grid_of(inputs[0]);
+    const OnGrid b = grid_of(inputs[1]);
     OpSpec op{.kind = OpKind::kAdd};
-    if (a != nullptr && b != nullptr && to != nullptr) {
+    if (a.has_value() && b.has_value() && to.has_value()) {
+      check_width(*a, *to);
+      check_width(*b, *to);
       const arithmetic::Addition terms = arithmetic::addition(*a, *b, *to);
       op.parameters = {bits_of(terms.offset), bits_of(terms.ra), bits_of(terms.rb)};
       std::tie(op.lo, op.hi) = limits(to, sum.options().act);
       return add(std::move(op), call.path, inputs, result(call, to));
     }
-    std::tie(op.lo, op.hi) = limits(nullptr, sum.options().act);
+    std::tie(op.lo, op.hi) = limits({}, sum.options().act);
     std::vector<uint32_t> numbers;
     for (size_t i = 0; i < inputs.size(); ++i) {
-      numbers.push_back(as_numbers(inputs[i], call.path, traced(call.inputs[i]).shape));
+      numbers.push_back(as_numbers(inputs[i], call.path));
     }
-    return finished(call, add(std::move(op), call.path, numbers, result(call, nullptr)));
+    return finished(call, add(std::move(op), call.path, numbers, result(call, {})));
   }
 
   uint32_t activated(const TracedCall& call, const Activation& leaf, uint32_t x) {
     const Function function = leaf.options().function;
-    const Grid* const from = grid_of(x);
-    const Grid* const own = single(leaf.output.grids());
-    const Grid* const to = own == nullptr && function == Function::kRelu ? from : own;  // a ReLU keeps its input's grid
-    if (from != nullptr && to != nullptr && type_of(from) == Type::kS8 && type_of(to) == Type::kS8 &&
+    const OnGrid from = grid_of(x);
+    const OnGrid own = single(leaf.output.grids());
+    const OnGrid to = !own.has_value() && function == Function::kRelu ? from : own;  // a ReLU keeps its input's grid
+    if (from.has_value() && to.has_value() && type_of(from) == Type::kS8 && type_of(to) == Type::kS8 &&
         leaf.of_one_number()) {
       return table(call.path, x, result(call, to), leaf.of_one_number());
+    }
+    if (from.has_value() && !own.has_value() && function == Function::kRelu) {
+      return rescale(call.path, x, result(call, from), Act::kRelu);  // by 1: it cuts
     }
     OpSpec op{.kind = OpKind::kActivation,
               .parameters = {function_number(function), bits_of(static_cast<float>(leaf.options().slope))}};
@@ -382,9 +468,8 @@ class Lowering {
     } else if (function != Function::kLeakyRelu) {
       op.parameters[1] = 0;
     }
-    const uint32_t numbers = as_numbers(x, call.path, traced(call.inputs[0]).shape);
-    const uint32_t y = finished(call, add(std::move(op), call.path, {numbers}, result(call, nullptr)));
-    return function == Function::kRelu && to != nullptr ? as_codes(y, *to, call.path, shape_of(call)) : y;
+    const uint32_t numbers = as_numbers(x, call.path);
+    return finished(call, add(std::move(op), call.path, {numbers}, result(call, {})));
   }
 
   static OpSpec pool(OpKind kind, const PoolGeometry& g) {
@@ -398,20 +483,21 @@ class Lowering {
 
   uint32_t max_pool(const TracedCall& call, const PoolGeometry& geometry, uint32_t x) {
     OpSpec op = pool(OpKind::kMaxPool, geometry);
-    const Grid* const grid = grid_of(x);
+    const OnGrid grid = grid_of(x);
     std::tie(op.lo, op.hi) = limits(grid, Act::kNone);
     return finished(call, add(std::move(op), call.path, {x}, result(call, grid)));
   }
 
   uint32_t average_pool(const TracedCall& call, const PoolGeometry& geometry, uint32_t x) {
     OpSpec op = pool(OpKind::kAveragePool, geometry);
-    const Grid* const from = grid_of(x);
-    const Grid* const to = single(call.module->output.grids());
-    if (from == nullptr || to == nullptr) {
-      std::tie(op.lo, op.hi) = limits(nullptr, Act::kNone);
-      const uint32_t numbers = as_numbers(x, call.path, traced(call.inputs[0]).shape);
-      return finished(call, add(std::move(op), call.path, {numbers}, result(call, nullptr)));
+    const OnGrid from = grid_of(x);
+    const OnGrid to = single(call.module->output.grids());
+    if (!from.has_value() || !to.has_value()) {
+      std::tie(op.lo, op.hi) = limits({}, Act::kNone);
+      const uint32_t numbers = as_numbers(x, call.path);
+      return finished(call, add(std::move(op), call.path, {numbers}, result(call, {})));
     }
+    check_width(*from, *to);
     const int64_t window = geometry.kernel.h * geometry.kernel.w;
     std::vector<uint32_t> multipliers;
     for (int64_t n = geometry.padding == Padding{} ? window : 1; n <= window; ++n) {
@@ -424,42 +510,22 @@ class Lowering {
   }
 
   uint32_t concatenation(const TracedCall& call, int axis, std::vector<uint32_t> inputs) {
-    const Grid* to = single(call.module->output.grids());
-    const Grid* const first = grid_of(inputs[0]);
-    const bool shared = std::ranges::all_of(
-        inputs, [&](uint32_t x) { return first != nullptr && grid_of(x) != nullptr && *grid_of(x) == *first; });
-    const Grid common = shared && to == nullptr ? *first : Grid{};
-    to = shared && to == nullptr ? &common : to;
-    const Grid target = to == nullptr ? Grid{} : *to;  // values may move while they are added
+    OnGrid to = single(call.module->output.grids());
+    const OnGrid first = grid_of(inputs[0]);
+    if (!to.has_value() && std::ranges::all_of(inputs, [&](uint32_t x) { return grid_of(x) == first; })) {
+      to = first;
+    }
     for (size_t i = 0; i < inputs.size(); ++i) {
-      const Shape& shape = traced(call.inputs[i]).shape;
-      inputs[i] =
-          to != nullptr ? as_codes(inputs[i], target, call.path, shape) : as_numbers(inputs[i], call.path, shape);
+      inputs[i] = to.has_value() ? as_codes(inputs[i], *to, call.path) : as_numbers(inputs[i], call.path);
     }
     const auto along = static_cast<uint32_t>(shape_of(call).normal_axis(axis, "concat"));
-    return add({.kind = OpKind::kConcat, .parameters = {along}}, call.path, std::move(inputs),
-               result(call, to == nullptr ? nullptr : &target));
+    return add({.kind = OpKind::kConcat, .parameters = {along}}, call.path, std::move(inputs), result(call, to));
   }
 
   // ---- Memory ----
 
-  static bool works_in_place(OpKind kind) {
-    switch (kind) {
-      case OpKind::kAdd:
-      case OpKind::kTable:
-      case OpKind::kRescale:
-      case OpKind::kReshape:
-      case OpKind::kSoftmax:
-      case OpKind::kLogSoftmax:
-      case OpKind::kActivation:
-        return true;
-      default:
-        return false;
-    }
-  }
-
   static int64_t bytes_of(const runtime::ValueSpec& value) {
-    int64_t bytes = value.type == Type::kS8 ? 1 : value.type == Type::kS16 ? 2 : 4;
+    int64_t bytes = runtime::bytes_of(value.type);
     for (const uint32_t extent : value.dims) {
       bytes *= extent;
     }
@@ -484,7 +550,7 @@ class Lowering {
     for (size_t i = 0; i < spec_.ops.size(); ++i) {
       const OpSpec& op = spec_.ops[i];
       for (const uint32_t x : op.inputs) {
-        const bool fits = works_in_place(op.kind) && !spec_.values[x].is_constant() && !replaced[x] &&
+        const bool fits = runtime::works_in_place(op.kind) && !spec_.values[x].is_constant() && !replaced[x] &&
                           lives[x].last == static_cast<int>(i) &&
                           bytes_of(spec_.values[x]) == bytes_of(spec_.values[op.output]);
         if (fits) {

@@ -37,5 +37,6 @@ struct Lowered {
 Lowered lower(Module& model, const Shape& sample, const LowerOptions& options = {});
 
 std::vector<uint8_t> bytes_of(const Lowered& lowered);
+std::vector<uint8_t> program_of(Module& model, const Shape& sample, const LowerOptions& options = {});
 
 }  // namespace whittle::deploy

@@ -5,6 +5,7 @@
 
 #include "core/error.h"
 #include "layers/exact.h"
+#include "layers/norm_product.h"
 
 namespace whittle::inline WHITTLE_PRECISION {
 
@@ -111,18 +112,20 @@ void BatchNorm::resize(const LayerWidths& widths) {
 void BatchNorm::reset(RngKey /*key*/) { norm.reset(); }
 
 Variable BatchNorm::forward(std::span<const Variable> inputs) {
+  const Variable& x = inputs[0];
   const GridsPtr to = output.grids();
   if (training() || !is_exact(inputs, to)) {
-    return norm.apply(inputs[0], options_.act, training());
+    return norm.apply(x, options_.act, training());
   }
-  const Tensor exact = exact_norm(inputs[0],
-                                  {.gamma = norm.gamma.value().value(),
-                                   .beta = norm.beta.value().value(),
-                                   .mean = norm.running_mean,
-                                   .variance = norm.running_variance,
-                                   .epsilon = options_.epsilon},
-                                  (*to)[0], options_.act);
-  return grad_enabled() ? with_value(norm.apply(inputs[0], options_.act, false), exact) : Variable(exact);
+  require(x.shape()[-1] == options_.channels, "batch_norm", "input has ", x.shape()[-1], " channels, the norm has ",
+          options_.channels);
+  const NormProduct product = norm_product(norm, (*x.grids())[0].scale);
+  const Tensor exact = exact_weighted(x, product.weight, product.bias, to, options_.act,
+                                      [this](const Variable& xs, const Variable& ws, const Variable& bs) {
+                                        const Variable y = mul(xs, reshape(ws, {options_.channels}));
+                                        return bs.defined() ? add(y, bs) : y;
+                                      });
+  return grad_enabled() ? with_value(norm.apply(x, options_.act, false), exact) : Variable(exact);
 }
 
 std::string_view act_name(Act act) {

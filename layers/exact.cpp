@@ -109,6 +109,7 @@ void add_product(const Tensor& x, double most, const Tensor& w, int shift, const
     return;
   }
   const double weight = largest_value(w);
+  require(std::max(most, weight) > 1, "exact", "a sum over ", w.elements() / w.dim(0), " inputs is too long");
   const bool split_x = most >= weight;
   const int bits = std::max(1, static_cast<int>(std::ceil(std::log2(split_x ? most : weight) / 2)));
   const Split parts = split(split_x ? x : w, bits);
@@ -281,39 +282,6 @@ Tensor exact_avg_pool(const Variable& x, const PoolGeometry& geometry, const Sha
     }
   });
   return y;
-}
-
-Tensor exact_norm(const Variable& x, const NormNumbers& norm, const Grid& to, Act act) {
-  constexpr int32_t kCode = 127;
-  constexpr float kNothing = 0x1p-100F;
-  const int64_t channels = norm.gamma.elements();
-  const float sx = (*x.grids())[0].scale;
-  Tensor w = Tensor::empty({channels, 1});
-  Tensor b = Tensor::empty({channels});
-  for (int64_t c = 0; c < channels; ++c) {
-    const auto at = [c](const Tensor& t) { return static_cast<float>(t.data()[c]); };
-    const float weight = at(norm.gamma) / std::sqrt(at(norm.variance) + static_cast<float>(norm.epsilon));
-    w.mutable_data()[c] = static_cast<real>(weight);
-    b.mutable_data()[c] = static_cast<real>(at(norm.beta) - at(norm.mean) * weight);
-  }
-  const auto most = static_cast<float>(largest_value(w));
-  Grids grids;
-  for (int64_t c = 0; c < channels; ++c) {
-    const auto weight = static_cast<float>(w.data()[c]);
-    const float bias = std::abs(static_cast<float>(b.data()[c]));
-    float scale = most < kNothing ? 1 : std::max(std::abs(weight), most * 0x1p-8F) / static_cast<float>(kCode);  // A4
-    if (bias / (sx * scale) > 0x1p30F) {
-      scale = bias / sx * 0x1p-30F;  // A5
-    }
-    const Grid grid{scale, 0, -kCode, kCode};
-    w.mutable_data()[c] = static_cast<real>(arithmetic::dequantize(arithmetic::quantize(weight, grid), grid));
-    grids.push_back(grid);
-  }
-  const PlainSum product = [channels](const Variable& xs, const Variable& ws, const Variable& bs) {
-    const Variable y = mul(xs, reshape(ws, {channels}));
-    return bs.defined() ? add(y, bs) : y;
-  };
-  return exact_weighted(x, Variable(w).on(make_grids(std::move(grids))), Variable(b), make_grids({to}), act, product);
 }
 
 Tensor exact_rescale(const Variable& x, const Grid& to) {

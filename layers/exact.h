@@ -31,12 +31,6 @@ Tensor exact_weighted(const Variable& x, const Variable& weight, const Variable&
 Tensor exact_add(const Variable& a, const Variable& b, const Grid& to, Act act);
 // Mean over the part of each window inside the image; a kernel as large as the image: global.
 Tensor exact_avg_pool(const Variable& x, const PoolGeometry& geometry, const Shape& result, const Grid& to);
-// A batch norm that stands alone: a product of each channel with a weight of its own, on 8 bits (A15).
-struct NormNumbers {
-  Tensor gamma, beta, mean, variance;  // [C]
-  double epsilon;
-};
-Tensor exact_norm(const Variable& x, const NormNumbers& norm, const Grid& to, Act act);
 // On another grid: by a table's formula from 8 bits (A21), by a multiplier from 16 (A20).
 Tensor exact_rescale(const Variable& x, const Grid& to);
 // A function of one number: its binary64 value at every code, rounded to binary32 and then to the grid.

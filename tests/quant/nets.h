@@ -8,6 +8,7 @@
 
 #include "core/json.h"
 #include "core/rng.h"
+#include "layers/conv2d.h"
 #include "layers/module.h"
 #include "layers/weighted.h"
 #include "quant/post_training.h"
@@ -54,6 +55,17 @@ class TestMask : public Transform {
   Json spec() const override { return Json::object(); }
   Tensor mask;
 };
+
+// Drawn: nets of all leaves, and how to quantize them.
+Act some_act(Rng& rng);
+Conv2dOptions some_conv(Rng& rng, const Shape& x);
+PoolGeometry some_pool(Rng& rng, const Shape& x);
+Shape some_input(Rng& rng);  // of one image
+// Random leaves on random earlier results. Without `head` the last of them is the net's result.
+std::shared_ptr<Wired> some_net(Rng& rng, const Shape& input, bool head = true);
+quant::QuantSpec some_spec(Rng& rng);
+
+Shape with_batch(const Shape& one, int64_t n);  // {1, 8, 8, 3} -> {n, 8, 8, 3}
 
 std::vector<WeightedLayer*> weighted_layers(Module& model);
 Tensor evaluated(Module& model, const Tensor& x);

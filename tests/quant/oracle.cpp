@@ -182,33 +182,32 @@ Codes64 weighted(WeightedLayer& layer, const Codes64& x, const Shape& shape) {
   return y;
 }
 
-// A15: A13 with a 1x1 kernel
-Codes64 normed(const BatchNorm& leaf, const Codes64& x, const Grid& to) {
-  const auto at = [](const Tensor& t, size_t c) { return static_cast<double>(t.data()[c]); };
+// A15
+Codes64 normed(const BatchNorm& leaf, const Codes64& x, const Shape& shape) {
   const auto channels = static_cast<size_t>(leaf.options().channels);
-  std::vector<double> w(channels);
-  std::vector<double> b(channels);
-  double most = 0;
+  Codes64 y{shape, {}, grid_of(leaf.output)};
+  const Cut limits = cut(y.grid, leaf.options().act);
+  const double s_x = static_cast<double>(x.grid.scale);
+  std::vector<double> w, b;
+  double largest = 0;
   for (size_t c = 0; c < channels; ++c) {
-    const double deviation = fl(std::sqrt(fl(at(leaf.norm.running_variance, c) + fl(leaf.options().epsilon))));
-    w[c] = fl(at(leaf.norm.gamma.raw.value(), c) / deviation);
-    b[c] = fl(at(leaf.norm.beta.raw.value(), c) - fl(at(leaf.norm.running_mean, c) * w[c]));
-    most = std::max(most, std::abs(w[c]));
+    const auto at = [c](const Tensor& t) { return static_cast<double>(t.data()[c]); };
+    const double deviation = fl(std::sqrt(fl(at(leaf.norm.running_variance) + fl(leaf.options().epsilon))));
+    w.push_back(fl(at(leaf.norm.gamma.raw.value()) / deviation));
+    b.push_back(fl(at(leaf.norm.beta.raw.value()) - fl(at(leaf.norm.running_mean) * w[c])));
+    largest = std::max(largest, std::abs(w[c]));
   }
-  const auto sx = static_cast<double>(x.grid.scale);
-  const Cut limits = cut(to, leaf.options().act);
-  Codes64 y{x.shape, {}, to};
   for (size_t i = 0; i < x.codes.size(); ++i) {
     const size_t c = i % channels;
-    double s = most < 0x1p-100 ? 1 : fl(std::max(std::abs(w[c]), fl(0x1p-8 * most)) / 127);  // A4
-    if (fl(std::abs(b[c]) / fl(sx * s)) > 0x1p30) {
-      s = fl(fl(std::abs(b[c]) / sx) * 0x1p-30);  // A5
+    double s_w = largest < 0x1p-100 ? 1 : fl(std::max(std::abs(w[c]), fl(largest / 256)) / 127);  // A4
+    if (fl(std::abs(b[c]) / fl(s_x * s_w)) > 0x1p30) {                                            // A5
+      s_w = fl(fl(std::abs(b[c]) / s_x) * 0x1p-30);
     }
-    const double s_b = fl(sx * s);
-    const auto code = static_cast<int64_t>(rne(clamp(fl(w[c] / s), -127, 127)));
-    const auto bias = static_cast<int64_t>(rne(clamp(fl(b[c] / s_b), -0x1p30, 0x1p30)));
-    y.codes.push_back(requantize(bias + (x.codes[i] - x.grid.zero_point) * code,
-                                 fl(s_b / static_cast<double>(to.scale)), to, limits.lo, limits.hi));
+    const double w_q = rne(clamp(fl(w[c] / s_w), -127, 127));
+    const double b_q = rne(clamp(fl(b[c] / fl(s_x * s_w)), -0x1p30, 0x1p30));
+    const double m = fl(fl(s_x * s_w) / static_cast<double>(y.grid.scale));
+    const int64_t acc = (x.codes[i] - x.grid.zero_point) * static_cast<int64_t>(w_q) + static_cast<int64_t>(b_q);
+    y.codes.push_back(requantize(acc, m, y.grid, limits.lo, limits.hi));
   }
   return y;
 }
@@ -344,12 +343,12 @@ Codes64 computed(const TracedCall& call, const std::vector<const Codes64*>& in, 
   if (auto* const layer = dynamic_cast<WeightedLayer*>(call.module)) {
     return weighted(*layer, *in[0], shape);
   }
+  if (const auto* const leaf = dynamic_cast<const BatchNorm*>(call.module)) {
+    return normed(*leaf, *in[0], shape);
+  }
   if (const auto* const leaf = dynamic_cast<const Activation*>(call.module)) {
     const Function f = leaf->options().function;
     return f == Function::kSoftmax || f == Function::kLogSoftmax ? Codes64{shape, {}} : activated(*in[0], *leaf);
-  }
-  if (const auto* const leaf = dynamic_cast<const BatchNorm*>(call.module)) {
-    return normed(*leaf, *in[0], grid_of(leaf->output));
   }
   if (const auto* const leaf = dynamic_cast<const Add*>(call.module)) {
     return addition(*in[0], *in[1], grid_of(leaf->output), leaf->options().act);

@@ -14,7 +14,6 @@
 #include "core/error.h"
 #include "core/parallel.h"
 #include "datasets/registry.h"
-#include "layers/batch_norm.h"
 #include "layers/conv2d.h"
 #include "layers/dropout.h"
 #include "layers/leaves.h"
@@ -30,146 +29,6 @@
 #include "train/fit.h"
 
 namespace whittle {
-
-namespace {
-
-using quant::Granularity;
-using quant::RangeRule;
-
-Act some_act(Rng& rng) { return static_cast<Act>(rng.below(3)); }
-
-Conv2dOptions some_conv(Rng& rng, const Shape& x) {
-  Conv2dOptions o{.in = x[3], .out = rng.between(1, 6), .act = some_act(rng)};
-  const auto kind = rng.below(3);
-  if (kind == 1) {  // depthwise, at times with two results per channel
-    o.groups = o.in;
-    o.out = o.in * rng.between(1, 2);
-  } else if (kind == 2 && o.in % 2 == 0) {
-    o.groups = 2;
-    o.out = 2 * rng.between(1, 3);
-  }
-  o.dilation = {rng.between(1, 2), rng.between(1, 2)};
-  o.stride = {rng.between(1, 2), rng.between(1, 2)};
-  o.kernel = {rng.between(1, x[1] > 2 ? 3 : 1), rng.between(1, x[2] > 2 ? 3 : 1)};
-  o.padding = {rng.between(0, 2), rng.between(0, 2), rng.between(0, 2), rng.between(0, 2)};
-  o.padding.bottom += std::max<int64_t>(0, o.dilation.h * (o.kernel.h - 1) + 1 - x[1]);
-  o.padding.right += std::max<int64_t>(0, o.dilation.w * (o.kernel.w - 1) + 1 - x[2]);
-  o.norm = rng.below(2) == 0;
-  o.norm_bias = rng.below(2) == 0;
-  o.bias = rng.below(4) != 0;
-  return o;
-}
-
-PoolGeometry some_pool(Rng& rng, const Shape& x) {
-  PoolGeometry g{.kernel = {rng.between(1, std::min<int64_t>(3, x[1])), rng.between(1, std::min<int64_t>(3, x[2]))}};
-  if (rng.below(2) == 0) {
-    g.stride = {rng.between(1, 2), rng.between(1, 3)};
-  }
-  g.padding = {rng.between(0, g.kernel.h - 1), rng.between(0, g.kernel.w - 1), rng.between(0, g.kernel.h - 1),
-               rng.between(0, g.kernel.w - 1)};
-  return g;
-}
-
-// Random leaves on random earlier results. `functions`: with activations that stand alone.
-std::shared_ptr<Wired> some_net(Rng& rng, const Shape& input) {
-  const auto net = std::make_shared<Wired>();
-  std::vector<int> from{-1};
-  if (rng.below(3) != 0) {
-    from = {net->then(std::make_shared<Input>(), {-1})};
-  }
-  net->add<Conv2d>(some_conv(rng, input), from);
-  int first = net->last();
-  const auto shapes = [&] {
-    std::vector<Shape> all;
-    for (const TracedCall& call : trace(*net, input).calls) {
-      all.emplace_back(trace(*net, input).output_shape(call));
-    }
-    return all;
-  };
-  const int64_t steps = rng.between(2, 6);
-  for (int64_t i = 0; i < steps; ++i) {
-    const std::vector<Shape> known = shapes();
-    const int a = static_cast<int>(rng.between(first, net->last()));
-    const Shape& x = known[static_cast<size_t>(a)];
-    std::vector<int> partners;
-    std::vector<int> joinable;
-    for (int b = first; b <= net->last(); ++b) {
-      const Shape& y = known[static_cast<size_t>(b)];
-      if (y == x) {
-        partners.push_back(b);
-      }
-      if (y[1] == x[1] && y[2] == x[2]) {
-        joinable.push_back(b);
-      }
-    }
-    const auto any = [&](const std::vector<int>& of) { return of[static_cast<size_t>(rng.below(std::ssize(of)))]; };
-    switch (rng.below(9)) {
-      case 8:
-        net->add<BatchNorm>({.channels = x[3], .act = some_act(rng)}, {a});
-        break;
-      case 0:
-        net->add<MaxPool>(some_pool(rng, x), {a});
-        break;
-      case 1:
-        net->add<AvgPool>(some_pool(rng, x), {a});
-        break;
-      case 2:
-        net->add<Add>({.act = some_act(rng)}, {a, any(partners)});
-        break;
-      case 3:
-        net->add<Concat>({}, {a, any(joinable), any(joinable)});
-        break;
-      case 4:
-        net->add<Activation>(
-            {.function = static_cast<Function>(rng.below(static_cast<int64_t>(Function::kSoftmax))), .slope = 0.1},
-            {a});
-        break;
-      case 5:
-        net->add<Dropout>({.p = 0.3}, {a});
-        break;
-      default:
-        net->add<Conv2d>(some_conv(rng, x), {a});
-        break;
-    }
-  }
-  int at = net->last();
-  if (rng.below(2) == 0) {
-    at = net->then(std::make_shared<GlobalAvgPool>(), {at});
-  } else {
-    at = net->then(std::make_shared<Flatten>(), {at});
-  }
-  net->add<Linear>(
-      {.in = shapes().back()[1], .out = rng.between(1, 5), .norm = rng.below(3) == 0, .act = some_act(rng)}, {at});
-  if (rng.below(4) == 0) {
-    net->add<Activation>({.function = Function::kSoftmax}, {net->last()});
-  }
-  return net;
-}
-
-quant::QuantSpec some_spec(Rng& rng) {
-  quant::QuantSpec spec;
-  spec.weights.bits = static_cast<int>(rng.between(1, 8));
-  spec.weights.per = rng.below(2) == 0 ? Granularity::kChannel : Granularity::kTensor;
-  spec.weights.symmetric = rng.below(4) != 0;
-  spec.weights.range = rng.below(2) == 0 ? RangeRule::kMinMax : RangeRule::kMse;
-  spec.activations.bits = rng.below(4) == 0 ? 16 : static_cast<int>(rng.between(2, 8));
-  spec.activations.symmetric = rng.below(2) == 0;
-  constexpr RangeRule kRules[] = {RangeRule::kMinMax, RangeRule::kMovingAverage, RangeRule::kPercentile,
-                                  RangeRule::kMse, RangeRule::kEntropy};
-  spec.activations.range = kRules[rng.below(std::ssize(kRules))];
-  spec.activations.percentile = 99;
-  return spec;
-}
-
-Shape some_input(Rng& rng) { return {1, rng.between(1, 8), rng.between(1, 8), rng.between(1, 4)}; }
-
-Shape with_batch(const Shape& one, int64_t n) {
-  std::vector<int64_t> extents(one.dims().begin(), one.dims().end());
-  extents[0] = n;
-  return Shape(extents);
-}
-
-}  // namespace
 
 TEST_SUITE("oracle") {
   TEST_CASE("random nets of all leaves, bits 1 to 8 and 16: 0 differing codes") {
@@ -205,7 +64,7 @@ TEST_SUITE("oracle") {
       scatter(*net, key);
       quant::QuantSpec spec = some_spec(rng);
       if (i % 3 == 2) {
-        spec.activations = {.symmetric = false, .per = Granularity::kChannel, .dynamic = true};
+        spec.activations = {.symmetric = false, .per = quant::Granularity::kChannel, .dynamic = true};
       }
       quantize_static(*net, input, spec, noise_batches(with_batch(input, 4), 2, key.child("calibration")));
       const Tensor batch = Tensor::normal(with_batch(input, 4), key.child("data"));
@@ -244,7 +103,7 @@ TEST_SUITE("oracle") {
         const Shape input{2, 4, 3, 512};
         const auto data = [&](uint64_t n) { return Tensor::uniform(input, key.child(n), -1, 3); };
         quant::prepare(net, input,
-                       {.weights = {.bits = weight_bits, .per = Granularity::kChannel},
+                       {.weights = {.bits = weight_bits, .per = quant::Granularity::kChannel},
                         .activations = {.bits = bits, .symmetric = bits > 8}});
         bool given = false;
         quant::calibrate(net, [&] { return std::exchange(given, true) ? Tensor() : data(1); });

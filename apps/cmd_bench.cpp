@@ -1,0 +1,150 @@
+// whittle bench: how long one sample takes.
+
+#include <algorithm>
+#include <chrono>
+#include <cstdint>
+#include <cstring>
+#include <iomanip>
+#include <iostream>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "apps/cli.h"
+#include "apps/machine.h"
+#include "apps/models.h"
+#include "apps/program.h"
+#include "apps/text.h"
+#include "core/checkpoint.h"
+#include "core/error.h"
+#include "core/json.h"
+#include "core/parallel.h"
+#include "core/rng.h"
+#include "core/train_kernels.h"
+#include "kernels/f32/table.h"
+
+namespace whittle::apps {
+
+namespace {
+
+struct Options {
+  std::string model;
+  int64_t runs = 200;
+  int threads = 1;
+  bool json = false;
+};
+
+// Nanoseconds of so many runs, after some that nobody measures.
+template <class Run>
+std::vector<int64_t> times_of(int64_t runs, Run run) {
+  for (int64_t i = 0; i < std::max<int64_t>(1, runs / 10); ++i) {
+    run();
+  }
+  std::vector<int64_t> times(static_cast<size_t>(runs));
+  for (int64_t& time : times) {
+    const auto start = std::chrono::steady_clock::now();
+    run();
+    time = std::chrono::duration_cast<std::chrono::nanoseconds>(std::chrono::steady_clock::now() - start).count();
+  }
+  return times;
+}
+
+// Each thread runs samples of its own, on an arena of its own.
+std::vector<int64_t> times_of(const ProgramFile& program, const Options& options) {
+  std::vector<std::vector<int64_t>> of_thread(static_cast<size_t>(options.threads));
+  parallel_for(options.threads, [&](int64_t t) {
+    runtime::Engine::Lease lease = program.engine().acquire();
+    const std::span<uint8_t> input = lease.input(0);
+    const runtime::Program& p = program.engine().program();
+    if (static_cast<runtime::Type>(p.value(p.input(0)).type) == runtime::Type::kF32) {
+      const Tensor x = Tensor::normal({static_cast<int64_t>(input.size() / sizeof(float))}, {.seed = 1});
+      std::memcpy(input.data(), x.data(), input.size());
+    } else {
+      Rng rng(RngKey{.seed = 1});
+      std::ranges::generate(input, [&] { return static_cast<uint8_t>(rng.below(256)); });
+    }
+    const std::vector<uint8_t> sample(input.begin(), input.end());  // the plan may reuse its place
+    of_thread[static_cast<size_t>(t)] = times_of(options.runs, [&] {
+      std::ranges::copy(sample, input.begin());
+      lease.run();
+    });
+  });
+  std::vector<int64_t> all;
+  for (const std::vector<int64_t>& times : of_thread) {
+    all.insert(all.end(), times.begin(), times.end());
+  }
+  return all;
+}
+
+std::vector<int64_t> times_of(Module& model, const Shape& sample, const Options& options) {
+  std::vector<int64_t> extents{1};
+  std::ranges::copy(sample.dims(), std::back_inserter(extents));
+  const EvaluationMode evaluation(model);
+  const NoGrad no_grad;
+  const Tensor x = Tensor::normal(Shape(extents), {.seed = 1});
+  return times_of(options.runs, [&] { model(x); });
+}
+
+void bench(const Options& options) {
+  require(options.runs >= 1 && options.runs <= 10'000'000, "bench", "--runs ", options.runs,
+          " is not between 1 and 10000000");
+  require(options.threads >= 1 && options.threads <= 1024, "bench", "--threads ", options.threads,
+          " is not between 1 and 1024");
+  set_num_threads(options.threads);
+  std::vector<int64_t> times;
+  std::string kernels;
+  const bool program = is_program(options.model);
+  if (program) {
+    const ProgramFile file(options.model);
+    const bool integer_only = (file.engine().program().features() & ~runtime::kIntegerFeatures) == 0;
+    const runtime::Kernels& tables = file.engine().kernels();
+    kernels = integer_only ? tables.int8->name : std::string(tables.int8->name) + ", " + tables.f32->name;
+    times = times_of(file, options);
+  } else {
+    const Checkpoint checkpoint = load_checkpoint(options.model);
+    const std::shared_ptr<Module> model = load_model(checkpoint);
+    kernels = train_kernels().name;
+    times = times_of(*model, *zoo::description_of(checkpoint).options.input, options);
+  }
+  std::ranges::sort(times);
+  const auto microseconds = [&](size_t percent) {
+    return static_cast<double>(times[(times.size() - 1) * percent / 100]) / 1000;
+  };
+  std::cout << std::fixed << std::setprecision(1) << options.model << ": one sample in " << microseconds(50)
+            << " us (median; p10 " << microseconds(10) << ", p90 " << microseconds(90) << "), " << times.size()
+            << " runs, " << options.threads
+            << (options.threads == 1 ? " thread"
+                : program            ? " at once"
+                                     : " threads")
+            << ", kernels " << kernels << ", " << printable(cpu_model()) << '\n';
+  if (options.json) {
+    std::cout << json_line({{"model", options.model},
+                            {"program", program},
+                            {"median_us", microseconds(50)},
+                            {"p10_us", microseconds(10)},
+                            {"p90_us", microseconds(90)},
+                            {"runs", times.size()},
+                            {"threads", options.threads},
+                            {"kernels", kernels},
+                            {"cpu", cpu_model()}})
+              << '\n';
+  }
+}
+
+}  // namespace
+
+void add_bench(CLI::App& program) {
+  CLI::App* verb = program.add_subcommand("bench", "Measure how long one sample takes");
+  const auto options = std::make_shared<Options>();
+  verb->add_option("MODEL", options->model, "A program (.wtl), or a checkpoint, of which evaluation is measured")
+      ->required();
+  verb->add_option("--runs", options->runs, "How often, for each thread of a program")->capture_default_str();
+  verb->add_option("--threads", options->threads,
+                   "Of a program: samples that run at once, each on one thread; of a checkpoint: threads that compute")
+      ->capture_default_str();
+  verb->add_flag("--json", options->json, "The last line is a JSON object with the results");
+  verb->callback([options] { bench(*options); });
+  set_example(*verb, "whittle bench q.wtl --runs 1000");
+}
+
+}  // namespace whittle::apps

@@ -1,0 +1,264 @@
+#include "apps/inspect_program.h"
+
+#include <algorithm>
+#include <cstdint>
+#include <iomanip>
+#include <iostream>
+#include <utility>
+#include <vector>
+
+#include "apps/program.h"
+#include "apps/program_text.h"
+#include "apps/text.h"
+#include "core/json.h"
+#include "deploy/plan.h"
+
+namespace whittle::apps {
+
+namespace {
+
+using runtime::kNone;
+using runtime::OpRecord;
+using runtime::Place;
+using runtime::Program;
+using runtime::Type;
+using runtime::ValueRecord;
+
+// ---- Numbers ----------------------------------------------------------------------------
+
+struct OpRow {
+  const char* kind;
+  std::string name;
+  std::string result;  // "s8[1,32,32,16]"
+  uint64_t weights = 0;
+  uint64_t others = 0;  // biases, multipliers, tables
+  uint64_t bound = 0;   // of its accumulators
+};
+
+std::string text_of(const ValueRecord& value) {
+  std::string text = name_of(value.type);
+  for (uint32_t i = 0; i < value.rank; ++i) {
+    text += (i == 0 ? "[" : ",") + std::to_string(value.dims[i]);
+  }
+  return text + "]";
+}
+
+std::vector<OpRow> rows_of(const Program& program) {
+  std::vector<OpRow> rows;
+  for (uint32_t i = 0; i < program.op_count(); ++i) {
+    const OpRecord op = program.op(i);
+    OpRow row{.kind = name_of(op.kind),
+              .name = program.name(op.name),
+              .result = text_of(program.value(op.output)),
+              .bound = op.bound};
+    row.weights = op.weights == kNone ? 0 : runtime::bytes_of(program.value(op.weights));
+    for (const uint32_t v : {op.bias, op.multipliers, op.table}) {
+      row.others += v == kNone ? 0 : runtime::bytes_of(program.value(v));
+    }
+    rows.push_back(std::move(row));
+  }
+  return rows;
+}
+
+using Parts = std::vector<std::pair<const char*, uint64_t>>;
+
+// Every byte of the file, once.
+Parts parts_of(const Program& program) {
+  const runtime::FileHeader& h = program.header();
+  uint64_t weights = 0;
+  uint64_t others = 0;
+  for (uint32_t i = 0; i < program.value_count(); ++i) {
+    const ValueRecord value = program.value(i);
+    if (value.place == Place::kConstant) {
+      (value.rank > 1 ? weights : others) += runtime::bytes_of(value);
+    }
+  }
+  Parts parts{{"weights", weights},
+              {"biases, multipliers, tables", others},
+              {"value records", h.sections[runtime::kValues].bytes},
+              {"op records", h.sections[runtime::kOps].bytes},
+              {"lists", h.sections[runtime::kLists].bytes},
+              {"names", h.sections[runtime::kNames].bytes},
+              {"metadata", h.sections[runtime::kMetadata].bytes},
+              {"header and trailer", sizeof(runtime::FileHeader) + sizeof(runtime::FileTrailer)}};
+  uint64_t sum = 0;
+  for (const auto& [name, bytes] : parts) {
+    sum += bytes;
+  }
+  parts.emplace_back("padding", h.file_bytes - sum);
+  return parts;
+}
+
+std::vector<std::string> features_of(const Program& program) {
+  std::vector<std::string> names;
+  for (size_t bit = 0; bit < std::size(kFeatureNames); ++bit) {
+    if ((program.features() >> bit & 1) != 0) {
+      names.emplace_back(kFeatureNames[bit]);
+    }
+  }
+  return names;
+}
+
+// ---- Memory -----------------------------------------------------------------------------
+
+struct Memory {
+  std::vector<deploy::Block> blocks;  // in the order in which they are written
+  deploy::MemoryPlan plan;            // as the file says, with the bound that the planner knows
+};
+
+// Whether block `a` is an operand that the op writing `b` puts its result over.
+bool takes_over(const Program& program, uint32_t a, uint32_t b) {
+  const ValueRecord from = program.value(a);
+  const ValueRecord to = program.value(b);
+  if (to.first == kNone || to.first != from.last || from.offset != to.offset ||
+      runtime::bytes_of(from) != runtime::bytes_of(to)) {
+    return false;
+  }
+  const OpRecord op = program.op(to.first);
+  for (uint32_t k = 0; k < op.inputs; ++k) {
+    if (program.operand(op, k) == a && op.output == b) {
+      return true;
+    }
+  }
+  return false;
+}
+
+Memory memory_of(const Program& program) {
+  std::vector<uint32_t> order;
+  for (uint32_t i = 0; i < program.value_count(); ++i) {
+    if (program.value(i).place == Place::kArena) {
+      order.push_back(i);
+    }
+  }
+  const auto first_of = [&](uint32_t v) {
+    const uint32_t first = program.value(v).first;
+    return first == kNone ? -1 : static_cast<int>(first);
+  };
+  std::ranges::stable_sort(order, {}, first_of);
+  Memory memory;
+  std::vector<int64_t> offsets;
+  for (size_t i = 0; i < order.size(); ++i) {
+    const ValueRecord value = program.value(order[i]);
+    deploy::Block block{.name = printable(program.name(value.name)),
+                        .bytes = static_cast<int64_t>(runtime::bytes_of(value)),
+                        .first = first_of(order[i]),
+                        .last = static_cast<int>(value.last)};
+    for (size_t k = 0; k < i && block.replaces == deploy::Block::kNothing; ++k) {
+      if (takes_over(program, order[k], order[i])) {
+        block.replaces = static_cast<int>(k);
+      }
+    }
+    memory.blocks.push_back(std::move(block));
+    offsets.push_back(static_cast<int64_t>(value.offset));
+  }
+  memory.plan = deploy::plan_memory(memory.blocks);
+  memory.plan.offsets = std::move(offsets);
+  memory.plan.arena_bytes = static_cast<int64_t>(program.arena_bytes());
+  return memory;
+}
+
+// ---- Text and JSON ------------------------------------------------------------------------
+
+Json json_of(const Program& program, uint32_t value) {
+  const ValueRecord v = program.value(value);
+  Json json = {{"name", program.name(v.name)},
+               {"type", name_of(v.type)},
+               {"shape", std::vector<uint32_t>(v.dims, v.dims + v.rank)}};
+  if (v.type != Type::kF32) {
+    json["scale"] = __builtin_bit_cast(float, v.scale);
+    json["zero_point"] = v.zero_point;
+  }
+  return json;
+}
+
+void print_json(const ProgramFile& file, const std::string& name) {
+  const Program& program = file.engine().program();
+  Json ops = Json::array();
+  for (const OpRow& row : rows_of(program)) {
+    ops.push_back({{"kind", row.kind},
+                   {"name", row.name},
+                   {"result", row.result},
+                   {"bytes", row.weights + row.others},
+                   {"bound", row.bound}});
+  }
+  Json parts = Json::object();
+  for (const auto& [part, bytes] : parts_of(program)) {
+    parts[part] = bytes;
+  }
+  const Json json = {{"file", name},
+                     {"checksums", "ok"},
+                     {"bytes", file.bytes().size()},
+                     {"parts", std::move(parts)},
+                     {"features", features_of(program)},
+                     {"integer_only", (program.features() & ~runtime::kIntegerFeatures) == 0},
+                     {"arena_bytes", program.arena_bytes()},
+                     {"arena_lower_bound", memory_of(program).plan.lower_bound},
+                     {"input", json_of(program, program.input(0))},
+                     {"output", json_of(program, program.output(0))},
+                     {"ops", std::move(ops)},
+                     {"metadata", file.about().metadata}};
+  std::cout << json_line(json) << '\n';
+}
+
+void print_value(const char* title, const Program& program, uint32_t value) {
+  const ValueRecord v = program.value(value);
+  std::cout << title << printable(program.name(v.name)) << "  " << text_of(v);
+  if (v.type != Type::kF32) {
+    std::cout << "  real = " << std::setprecision(9) << __builtin_bit_cast(float, v.scale) << " (code - "
+              << v.zero_point << ")";
+  }
+  std::cout << '\n';
+}
+
+void print_ops(const Program& program) {
+  const std::vector<OpRow> rows = rows_of(program);
+  size_t name_width = 4;
+  for (const OpRow& row : rows) {
+    name_width = std::max(name_width, printable(row.name).size());
+  }
+  const auto name = [&](const std::string& text) {
+    std::cout << std::left << std::setw(static_cast<int>(name_width)) << text << "  ";
+  };
+  std::cout << "\n  op  kind             ";
+  name("name");
+  std::cout << std::right << std::setw(10) << "weights" << std::setw(10) << "others"
+            << "  result\n";
+  for (size_t i = 0; i < rows.size(); ++i) {
+    std::cout << std::right << std::setw(4) << i << "  " << std::left << std::setw(17) << rows[i].kind;
+    name(printable(rows[i].name));
+    std::cout << std::right << std::setw(10) << rows[i].weights << std::setw(10) << rows[i].others << "  "
+              << rows[i].result << '\n';
+  }
+}
+
+void print_text(const ProgramFile& file) {
+  const Program& program = file.engine().program();
+  print_value("input   ", program, program.input(0));
+  print_value("output  ", program, program.output(0));
+  std::cout << "needs  ";
+  for (const std::string& feature : features_of(program)) {
+    std::cout << ' ' << feature;
+  }
+  std::cout << ((program.features() & ~runtime::kIntegerFeatures) == 0 ? ", integers only\n" : "\n");
+  print_ops(program);
+  const Memory memory = memory_of(program);
+  std::cout << '\n' << deploy::draw_plan(memory.blocks, memory.plan) << "\nbytes of the file\n";
+  for (const auto& [part, bytes] : parts_of(program)) {
+    std::cout << "  " << std::left << std::setw(30) << part << std::right << std::setw(12) << bytes << '\n';
+  }
+  std::cout << "  " << std::left << std::setw(30) << "together" << std::right << std::setw(12) << file.bytes().size()
+            << ", checksums ok\n";
+}
+
+}  // namespace
+
+void inspect_program(const std::string& file, bool json) {
+  const ProgramFile program(file);
+  if (json) {
+    print_json(program, file);
+  } else {
+    print_text(program);
+  }
+}
+
+}  // namespace whittle::apps

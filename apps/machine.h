@@ -1,0 +1,11 @@
+// What this program was built with and what it runs on.
+#pragma once
+
+#include <string>
+
+namespace whittle::apps {
+
+std::string compiler();   // "gcc 12.2.0"
+std::string cpu_model();  // "unknown" where the system does not say
+
+}  // namespace whittle::apps
