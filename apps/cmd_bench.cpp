@@ -110,7 +110,7 @@ void bench(const Options& options) {
   const auto microseconds = [&](size_t percent) {
     return static_cast<double>(times[(times.size() - 1) * percent / 100]) / 1000;
   };
-  std::cout << std::fixed << std::setprecision(1) << options.model << ": one sample in " << microseconds(50)
+  std::cout << std::fixed << std::setprecision(2) << options.model << ": one sample in " << microseconds(50)
             << " us (median; p10 " << microseconds(10) << ", p90 " << microseconds(90) << "), " << times.size()
             << " runs, " << options.threads
             << (options.threads == 1 ? " thread"

@@ -384,7 +384,7 @@ TEST_SUITE("lower") {
     const Shape input{3, 6, 6, 3};
     for (const quant::RangeRule range :
          {quant::RangeRule::kMovingAverage, quant::RangeRule::kLearnedStep, quant::RangeRule::kLearnedClip}) {
-      const bool clip = range == quant::RangeRule::kLearnedClip;
+      const bool step = range == quant::RangeRule::kLearnedStep;
       Wired net;
       net.then(std::make_shared<Input>(), {-1});
       net.add<Conv2d>({.in = 3, .out = 4, .norm = true, .act = Act::kRelu}, {0});
@@ -396,7 +396,7 @@ TEST_SUITE("lower") {
       quant::prepare(net, input,
                      {.weights = {.bits = 4,
                                   .per = quant::Granularity::kChannel,
-                                  .range = clip ? quant::RangeRule::kMinMax : range},
+                                  .range = step ? range : quant::RangeRule::kMinMax},
                       .activations = {.bits = 4, .symmetric = false, .range = range}},
                      {.live_norms = true});
       quant::calibrate(net, noise_batches(input, 2, key.child("c"))());
