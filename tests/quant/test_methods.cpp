@@ -591,7 +591,7 @@ TEST_SUITE("methods") {
       CHECK(quant::is_quantized(*net));
       const double off = distance(before, evaluated(*net, x));
       CHECK(off > 0);
-      CHECK(off < (method == quant::Method::kHalf ? 2e-3 : method == quant::Method::kHybrid ? 0.02 : 0.06));
+      CHECK(off < (method == quant::Method::kHalf ? 2e-3 : 0.06));
       CHECK(message_of([&] { quant::quantize(*net, kChainInput, {.method = method}, batches); }) ==
             "[quantize] the model is quantized already");
       quant::strip(*net);
