@@ -94,7 +94,10 @@ std::function<double(double)> Activation::of_one_number() const {
     case Function::kRelu6:
       return functions::relu6;
     case Function::kLeakyRelu:
-      return [slope = options_.slope](double r) { return functions::leaky_relu(r, slope); };
+      // The slope that training multiplies by, and that a program holds.
+      return [slope = static_cast<double>(static_cast<real>(options_.slope))](double r) {
+        return functions::leaky_relu(r, slope);
+      };
     case Function::kSigmoid:
       return functions::sigmoid;
     case Function::kTanh:

@@ -270,6 +270,28 @@ TEST_SUITE("lower") {
     }
   }
 
+  // Where input and result have one scale, a slope of 0.1 puts every tenth code on a tie.
+  TEST_CASE("functions of one number, on 8 and on 16 bits: ties too") {
+    const Shape input{1, 6000};
+    Tensor sweep = Tensor::empty(input);
+    for (int64_t i = 0; i < 6000; ++i) {
+      sweep.mutable_data()[i] = static_cast<real>(static_cast<double>(i - 2999) / 1000);
+    }
+    for (const int bits : {8, 16}) {
+      CAPTURE(bits);
+      for (int f = 0; f < static_cast<int>(Function::kSoftmax); ++f) {
+        CAPTURE(f);
+        Wired net;
+        net.then(std::make_shared<Input>(), {-1});
+        net.add<Activation>({.function = static_cast<Function>(f), .slope = 0.1}, {0});
+        quantize_static(net, input, quant::usual_spec(8, bits), [&] {
+          return [&, given = false]() mutable { return std::exchange(given, true) ? Tensor() : sweep; };
+        });
+        CHECK(program_differences(net, sweep) == "");
+      }
+    }
+  }
+
   TEST_CASE("norms that stand alone, over images and rows, are depthwise products") {
     CAPTURE(test_seed());
     const RngKey key = RngKey{.seed = test_seed()}.child("norm");
