@@ -164,15 +164,20 @@ TEST_SUITE("lower") {
       }();
       scatter(*model, key);
       const quant::Batches batches = noise_batches(input, 2, key.child("calibration"));
-      for (const auto& [weights, activations, pruned] :
-           {std::tuple(8, 8, false), std::tuple(4, 8, true), std::tuple(8, 16, true)}) {
+      struct Form {
+        int weights, activations;
+        bool pruned;
+      };
+      for (const Form& form : {Form{8, 8, false}, Form{4, 8, true}, Form{8, 16, true}}) {
+        const int weights = form.weights;
+        const int activations = form.activations;
         CAPTURE(weights);
         CAPTURE(activations);
         if (kSanitized && weights != 4) {
           continue;
         }
         quant::strip(*model);
-        if (pruned) {
+        if (form.pruned) {
           prune::MaskSet masks;
           for (const prune::SparsityRow& row : prune::sparsity(*model)) {
             prune::Mask mask = prune::Mask::ones(row.shape);
