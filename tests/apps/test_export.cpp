@@ -84,7 +84,7 @@ TEST_SUITE("export") {
     CHECK(json.at("verified").at("samples") ==
           succeeded(folder, {"eval", wtl, "--json"}).json().at("test").at("samples"));
 
-    // Pruned weights are codes 0 in the file: at least 30 % of them.
+    // It was pruned, indeed.
     const Json inspected = succeeded(folder, {"inspect", q, "--json"}).json();
     CHECK(inspected.at("model").at("sparsity").at("share").get<double>() == doctest::Approx(0.3).epsilon(0.01));
 

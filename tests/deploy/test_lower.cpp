@@ -164,15 +164,20 @@ TEST_SUITE("lower") {
       }();
       scatter(*model, key);
       const quant::Batches batches = noise_batches(input, 2, key.child("calibration"));
-      for (const auto& [weights, activations, pruned] :
-           {std::tuple(8, 8, false), std::tuple(4, 8, true), std::tuple(8, 16, true)}) {
+      struct Form {
+        int weights, activations;
+        bool pruned;
+      };
+      for (const Form& form : {Form{8, 8, false}, Form{4, 8, true}, Form{8, 16, true}}) {
+        const int weights = form.weights;
+        const int activations = form.activations;
         CAPTURE(weights);
         CAPTURE(activations);
         if (kSanitized && weights != 4) {
           continue;
         }
         quant::strip(*model);
-        if (pruned) {
+        if (form.pruned) {
           prune::MaskSet masks;
           for (const prune::SparsityRow& row : prune::sparsity(*model)) {
             prune::Mask mask = prune::Mask::ones(row.shape);
@@ -267,6 +272,28 @@ TEST_SUITE("lower") {
       CHECK(program_differences(net, noise(input, key.child("x"))) == "");
       const auto& spec = deploy::lower(net, {9, 9, 3}).spec;
       CHECK(has_op(spec, bits == 16 ? OpKind::kRescale : OpKind::kTable));
+    }
+  }
+
+  // Where input and result have one scale, a slope of 0.1 puts every tenth code on a tie.
+  TEST_CASE("functions of one number, on 8 and on 16 bits: ties too") {
+    const Shape input{1, 6000};
+    Tensor sweep = Tensor::empty(input);
+    for (int64_t i = 0; i < 6000; ++i) {
+      sweep.mutable_data()[i] = static_cast<real>(static_cast<double>(i - 2999) / 1000);
+    }
+    for (const int bits : {8, 16}) {
+      CAPTURE(bits);
+      for (int f = 0; f < static_cast<int>(Function::kSoftmax); ++f) {
+        CAPTURE(f);
+        Wired net;
+        net.then(std::make_shared<Input>(), {-1});
+        net.add<Activation>({.function = static_cast<Function>(f), .slope = 0.1}, {0});
+        quantize_static(net, input, quant::usual_spec(8, bits), [&] {
+          return [&, given = false]() mutable { return std::exchange(given, true) ? Tensor() : sweep; };
+        });
+        CHECK(program_differences(net, sweep) == "");
+      }
     }
   }
 

@@ -303,7 +303,7 @@ double function(const ActivationOptions& o, double at) {
     case Function::kRelu6:
       return std::min(std::max(at, 0.0), 6.0);
     case Function::kLeakyRelu:
-      return static_cast<double>(r > 0 ? r : static_cast<long double>(static_cast<float>(o.slope)) * r);
+      return static_cast<double>(r > 0 ? r : static_cast<long double>(fl(o.slope)) * r);
     case Function::kSigmoid:
       return static_cast<double>(1 / (1 + std::exp(-r)));
     case Function::kTanh:
