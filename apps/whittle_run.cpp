@@ -10,6 +10,8 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <memory>
+#include <utility>
 
 #include "apps/program_text.h"
 #include "runtime/best.h"
@@ -41,19 +43,25 @@ Example: whittle-run resnet8.wtl image.raw
   std::exit(1);
 }
 
-// Bytes of a file, at a multiple of 64. Never freed: the program ends soon.
-struct Bytes {
-  uint8_t* data;
-  size_t size;
+struct Free {
+  void operator()(uint8_t* block) const { std::free(block); }
 };
+using Block = std::unique_ptr<uint8_t, Free>;
 
-uint8_t* allocate(size_t size) {
-  auto* block = static_cast<uint8_t*>(std::aligned_alloc(64, (size + 63) / 64 * 64 + 64));
+// At a multiple of 64.
+Block allocate(size_t size) {
+  Block block(static_cast<uint8_t*>(std::aligned_alloc(64, (size + 63) / 64 * 64 + 64)));
   if (block == nullptr) {
     stop("memory", "there is not enough");
   }
   return block;
 }
+
+// Of a file.
+struct Bytes {
+  Block data;
+  size_t size;
+};
 
 Bytes read_file(const char* path) {
   std::FILE* file = std::strcmp(path, "-") == 0 ? stdin : std::fopen(path, "rb");
@@ -63,17 +71,16 @@ Bytes read_file(const char* path) {
   size_t room = 1 << 16;
   Bytes bytes{allocate(room), 0};
   for (;;) {
-    bytes.size += std::fread(bytes.data + bytes.size, 1, room - bytes.size, file);
+    bytes.size += std::fread(bytes.data.get() + bytes.size, 1, room - bytes.size, file);
     if (std::ferror(file) != 0) {
       stop(path, std::strerror(errno));
     }
     if (bytes.size < room) {
       break;
     }
-    uint8_t* larger = allocate(2 * room);
-    std::memcpy(larger, bytes.data, bytes.size);
-    std::free(bytes.data);
-    bytes.data = larger;
+    Block larger = allocate(2 * room);
+    std::memcpy(larger.get(), bytes.data.get(), bytes.size);
+    bytes.data = std::move(larger);
     room *= 2;
   }
   if (file != stdin) {
@@ -228,7 +235,7 @@ void run_samples(const Program& p, const Kernels& kernels, uint8_t* arena, const
                  input.size, static_cast<unsigned long long>(sample));
     std::exit(1);
   }
-  const uint8_t* from = input.data;
+  const uint8_t* from = input.data.get();
   for (uint64_t n = 0; n < input.size / sample; ++n) {
     for (uint32_t i = 0; i < p.input_count(); ++i) {
       const auto bytes = static_cast<size_t>(bytes_of(p.value(p.input(i))));
@@ -241,7 +248,8 @@ void run_samples(const Program& p, const Kernels& kernels, uint8_t* arena, const
 }
 
 void measure(const Program& p, const Kernels& kernels, uint8_t* arena, long runs) {
-  auto* times = reinterpret_cast<int64_t*>(allocate(static_cast<size_t>(runs) * sizeof(int64_t)));
+  const Block block = allocate(static_cast<size_t>(runs) * sizeof(int64_t));
+  auto* times = reinterpret_cast<int64_t*>(block.get());
   for (uint32_t i = 0; i < p.input_count(); ++i) {
     std::memset(p.data(p.input(i), arena), 0, static_cast<size_t>(bytes_of(p.value(p.input(i)))));
   }
@@ -317,11 +325,12 @@ int main(int argc, char** argv) {
 
   const Bytes bytes = read_file(program_path);
   Program program;
-  const Status status = load(bytes.data, bytes.size, {.features = kernels.features()}, program);
+  const Status status = load(bytes.data.get(), bytes.size, {.features = kernels.features()}, program);
   if (status != Status::kOk) {
     stop(program_path, status_text(status));
   }
-  uint8_t* arena = allocate(program.arena_bytes());
+  const Block block = allocate(program.arena_bytes());
+  uint8_t* const arena = block.get();
   if (info || (input_path == nullptr && runs == 0)) {
     print_info(program);
   }
