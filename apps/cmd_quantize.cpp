@@ -98,12 +98,6 @@ quant::Batches calibration_batches(const data::Dataset& data, int64_t samples) {
   };
 }
 
-Shape one_sample(const data::Dataset& data) {
-  std::vector<int64_t> extents{1};
-  std::ranges::copy(data.sample_shape().dims(), std::back_inserter(extents));
-  return Shape(extents);
-}
-
 Json report_sensitivity(Module& model, const quant::Batches& batches, const data::Dataset& validation,
                         const data::DataInfo& about, bool quiet) {
   const auto metric = [&] {
@@ -150,7 +144,7 @@ void quantize(const Options& options) {
   const auto [arguments, splits] = data_of("quantize", options.model, checkpoint, options.data);
   const data::DataInfo& about = data::info(arguments.name);
   const quant::Batches batches = calibration_batches(splits.train, options.samples);
-  const Shape input = one_sample(splits.train);
+  const Shape input = one_sample(splits.train.sample_shape());
 
   Json json = {{"model", options.model}, {"data", arguments.name}, {"method", options.method}, {"bits", options.bits}};
   Metrics before;

@@ -103,12 +103,6 @@ FitHooks hooks_of(const quant::TrainingPlan& plan, Module& model, const Shape& i
           .may_keep = [&plan](const FitHooks::Point& at) { return at.step >= plan.freeze_at(at.steps); }};
 }
 
-Shape one_sample(const Shape& sample) {
-  std::vector<int64_t> batch{1};
-  batch.insert(batch.end(), sample.dims().begin(), sample.dims().end());
-  return Shape(batch);
-}
-
 void train(Options& options) {
   if (options.model == "list") {
     print_models(options.json);

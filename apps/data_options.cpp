@@ -1,5 +1,7 @@
 #include "apps/data_options.h"
 
+#include <vector>
+
 #include "core/error.h"
 #include "core/json.h"
 
@@ -95,6 +97,12 @@ SavedData data_of(const char* verb, const std::string& file, const Checkpoint& c
 void add_preparation_arguments(CLI::App& verb, DataArguments& arguments) {
   verb.add_flag("--standardize-target", arguments.standardize_target,
                 "Regression: train on (target - mean) / deviation; mse is reported in the original unit all the same");
+}
+
+Shape one_sample(const Shape& sample) {
+  std::vector<int64_t> batch{1};
+  batch.insert(batch.end(), sample.dims().begin(), sample.dims().end());
+  return Shape(batch);
 }
 
 }  // namespace whittle::apps

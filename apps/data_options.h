@@ -46,4 +46,7 @@ struct SavedData {
 };
 SavedData data_of(const char* verb, const std::string& file, const Checkpoint& checkpoint, const DataArguments& given);
 
+// A batch of one: {32, 32, 3} -> {1, 32, 32, 3}.
+Shape one_sample(const Shape& sample);
+
 }  // namespace whittle::apps
