@@ -118,8 +118,10 @@ void train(Options& options) {
   if (!options.qat.empty()) {
     (void)quant::parse_training(options.qat);
   }
-  if (options.data.name.empty()) {
-    options.data = data_arguments_of("train", options.from, load_checkpoint(options.from), options.data);
+  const std::optional<Checkpoint> begun =
+      options.from.empty() ? std::nullopt : std::optional(load_checkpoint(options.from));
+  if (begun.has_value()) {
+    options.data = data_arguments_of("train", options.from, *begun, options.data);
   }
   const data::DataInfo& about = data::info(options.data.name);
   FitOptions& fit_options = options.fit;
@@ -131,8 +133,6 @@ void train(Options& options) {
   set_convolution(convolution_named(options.convolution));
   set_num_threads(options.threads);
   const auto start = std::chrono::steady_clock::now();
-  const std::optional<Checkpoint> begun =
-      options.from.empty() ? std::nullopt : std::optional(load_checkpoint(options.from));
   const auto [arguments, splits] =
       begun.has_value() ? data_of("train", options.from, *begun, options.data)
                         : SavedData{options.data, data::load(options.data.name, options.data.load_options())};
