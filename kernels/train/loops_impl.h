@@ -15,22 +15,25 @@ template <class V>
 struct WideRows {
   using T = typename V::Scalar;
   static constexpr int64_t kWide = 128;
+  static constexpr int64_t kBlock = 1;
 
   int64_t together;  // rows in a wide row
   int64_t width;
 
   explicit WideRows(int64_t columns) : together(columns < kWide ? kWide / columns : 1), width(together * columns) {}
 
-  // Calls body(i, n) for every wide row: n numbers from i on. The last may have fewer rows.
+  // Calls body(i, count, n) for the whole wide rows, `count` of n = width numbers from i on, and for what is left: one
+  // of fewer.
   template <class Body>
   void for_each(int64_t rows, Body body) const {
-    const int64_t all = rows * (width / together);
-    for (int64_t i = 0; i < all; i += width) {
-      body(i, all - i < width ? all - i : width);
+    const int64_t whole = rows / together;
+    body(0, whole, width);
+    if (const int64_t left = rows - whole * together; left > 0) {
+      body(whole * width, 1, left * (width / together));
     }
   }
 
-  struct Buffer {
+  struct alignas(64) Buffer {
     T numbers[kWide];
   };
   const T* repeated(const T* x, Buffer& buffer) const {

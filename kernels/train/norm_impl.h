@@ -4,69 +4,147 @@
 
 #include "kernels/train/loops_impl.h"
 #include "kernels/train/norm.h"
+#include "kernels/train/parts.h"
 
 namespace whittle::kernels {
 
 template <class V>
 struct Norms {
   using T = typename V::Scalar;
+  using Lanes = typename V::Lanes;
   using Wide = WideRows<V>;
   using Buffer = typename Wide::Buffer;
 
-  // ---- Wide rows: the loops themselves, functions for the sake of __restrict ----
+  // ---- The loops: `rows` rows of n numbers, each `width` behind the one before ----
+  //
+  // A block of columns at a time, so that its sums stay in registers. In memory each addition would wait for the one
+  // before to be stored.
 
-  static void add_deviations(const T* x, const T* pivot, int64_t n, T* __restrict sum, T* __restrict square) {
-    for (int64_t i = 0; i < n; ++i) {
-      const T d = x[i] - pivot[i];
-      sum[i] += d;
-      square[i] += d * d;
-    }
+  static V clamped(V t, V low, V high) {
+    const V raised = V::where_at_most(t, low, low, t);
+    return V::where_at_most(high, raised, high, raised);
   }
-
-  static void normalise_row(const T* x, const T* mean, const T* scale, const T* beta, int64_t n, T low, T high,
-                            T* __restrict y) {
-    for (int64_t i = 0; i < n; ++i) {
-      y[i] = Loops<V>::clamped((x[i] - mean[i]) * scale[i] + beta[i], low, high);
-    }
-  }
-
-  static void normalise_and_add_row(const T* x, const T* residual, const T* mean, const T* scale, const T* beta,
-                                    int64_t n, T low, T high, T* __restrict y) {
-    for (int64_t i = 0; i < n; ++i) {
-      y[i] = Loops<V>::clamped(((x[i] - mean[i]) * scale[i] + beta[i]) + residual[i], low, high);
-    }
-  }
-
   // What the clamp lets through of g, t being its argument or its result.
-  static T passed_of(T g, T t, T low, T high) { return ((t <= low) | (t >= high)) ? T(0) : g; }
-
-  static void sum_row(const T* x, const T* g, const T* mean, const T* scale, const T* beta, int64_t n, T low, T high,
-                      T* __restrict sum_g, T* __restrict sum_gd) {
-    for (int64_t i = 0; i < n; ++i) {
-      const T d = x[i] - mean[i];
-      const T p = passed_of(g[i], d * scale[i] + beta[i], low, high);
-      sum_g[i] += p;
-      sum_gd[i] += p * d;
-    }
+  static V passed_of(V g, V t, V low, V high) {
+    return V::where_at_most(t, low, V::zero(), V::where_at_most(high, t, V::zero(), g));
   }
 
-  static void pass_and_sum_row(const T* x, const T* g, const T* y, const T* mean, int64_t n, T low, T high,
-                               T* __restrict passed, T* __restrict sum_g, T* __restrict sum_gd) {
-    for (int64_t i = 0; i < n; ++i) {
-      const T p = passed_of(g[i], y[i], low, high);
-      passed[i] = p;
-      sum_g[i] += p;
-      sum_gd[i] += p * (x[i] - mean[i]);
-    }
+  static void add_deviations(const T* x, const T* pivot, int64_t rows, int64_t width, int64_t n, T* sum, T* square) {
+    for_each_block<V>(rows, width, n, [=](auto count, Lanes last, int64_t column, int64_t at, auto in_rows) {
+      using Block = Columns<V, count.value>;
+      const Block pivots(pivot + column, last);
+      Block sums(sum + column, last);
+      Block squares(square + column, last);
+      for (int64_t r = 0; r < in_rows; ++r) {
+        const T* const row = x + at + r * width;
+#pragma GCC unroll 8
+        for (int i = 0; i < count.value; ++i) {
+          const V d = V::sub(Block::load(row, i, last), pivots.vectors[i]);
+          sums.vectors[i] = V::add(sums.vectors[i], d);
+          squares.vectors[i] = V::add(V::mul(d, d), squares.vectors[i]);
+        }
+      }
+      sums.store_to(sum + column, last);
+      squares.store_to(square + column, last);
+    });
   }
 
-  static void gradient_row(const T* x, const T* g, const T* mean, const T* scale, const T* beta, const T* mean_g,
-                           const T* slope, int64_t n, T low, T high, T* __restrict gx) {
-    for (int64_t i = 0; i < n; ++i) {
-      const T d = x[i] - mean[i];
-      const T p = passed_of(g[i], d * scale[i] + beta[i], low, high);
-      gx[i] = scale[i] * ((p - mean_g[i]) - d * slope[i]);
-    }
+  template <bool kResidual>
+  static void normalise_rows(const Norm<T>& norm, const T* x, const T* residual, int64_t rows, int64_t width, int64_t n,
+                             T* y) {
+    for_each_block<V>(rows, width, n, [=](auto count, Lanes last, int64_t column, int64_t at, auto in_rows) {
+      using Block = Columns<V, count.value>;
+      const Block mean(norm.mean + column, last);
+      const Block scale(norm.scale + column, last);
+      const Block beta(norm.beta + column, last);
+      const V low = V::broadcast(norm.clamp.low);
+      const V high = V::broadcast(norm.clamp.high);
+      for (int64_t r = 0; r < in_rows; ++r) {
+        const int64_t here = at + r * width;
+#pragma GCC unroll 8
+        for (int i = 0; i < count.value; ++i) {
+          const V d = V::sub(Block::load(x + here, i, last), mean.vectors[i]);
+          V t = V::add(V::mul(d, scale.vectors[i]), beta.vectors[i]);
+          if constexpr (kResidual) {
+            t = V::add(t, Block::load(residual + here, i, last));
+          }
+          Block::store(y + here, i, last, clamped(t, low, high));
+        }
+      }
+    });
+  }
+
+  static void sum_rows(const Norm<T>& norm, const T* x, const T* g, int64_t rows, int64_t width, int64_t n, T* sum_g,
+                       T* sum_gd) {
+    for_each_block<V>(rows, width, n, [=](auto count, Lanes last, int64_t column, int64_t at, auto in_rows) {
+      using Block = Columns<V, count.value>;
+      const V low = V::broadcast(norm.clamp.low);
+      const V high = V::broadcast(norm.clamp.high);
+      Block sums_g(sum_g + column, last);
+      Block sums_gd(sum_gd + column, last);
+      for (int64_t r = 0; r < in_rows; ++r) {
+        const int64_t here = at + r * width;
+#pragma GCC unroll 8
+        for (int i = 0; i < count.value; ++i) {
+          const V d = V::sub(Block::load(x + here, i, last), Block::load(norm.mean + column, i, last));
+          const V scaled = V::mul(d, Block::load(norm.scale + column, i, last));
+          const V t = V::add(scaled, Block::load(norm.beta + column, i, last));
+          const V p = passed_of(Block::load(g + here, i, last), t, low, high);
+          sums_g.vectors[i] = V::add(sums_g.vectors[i], p);
+          sums_gd.vectors[i] = V::add(V::mul(p, d), sums_gd.vectors[i]);
+        }
+      }
+      sums_g.store_to(sum_g + column, last);
+      sums_gd.store_to(sum_gd + column, last);
+    });
+  }
+
+  static void pass_and_sum_rows(const Norm<T>& norm, const T* x, const T* g, const T* y, int64_t rows, int64_t width,
+                                int64_t n, T* passed, T* sum_g, T* sum_gd) {
+    for_each_block<V>(rows, width, n, [=](auto count, Lanes last, int64_t column, int64_t at, auto in_rows) {
+      using Block = Columns<V, count.value>;
+      const Block mean(norm.mean + column, last);
+      const V low = V::broadcast(norm.clamp.low);
+      const V high = V::broadcast(norm.clamp.high);
+      Block sums_g(sum_g + column, last);
+      Block sums_gd(sum_gd + column, last);
+      for (int64_t r = 0; r < in_rows; ++r) {
+        const int64_t here = at + r * width;
+#pragma GCC unroll 8
+        for (int i = 0; i < count.value; ++i) {
+          const V p = passed_of(Block::load(g + here, i, last), Block::load(y + here, i, last), low, high);
+          const V d = V::sub(Block::load(x + here, i, last), mean.vectors[i]);
+          Block::store(passed + here, i, last, p);
+          sums_g.vectors[i] = V::add(sums_g.vectors[i], p);
+          sums_gd.vectors[i] = V::add(V::mul(p, d), sums_gd.vectors[i]);
+        }
+      }
+      sums_g.store_to(sum_g + column, last);
+      sums_gd.store_to(sum_gd + column, last);
+    });
+  }
+
+  static void gradient_rows(const Norm<T>& norm, const T* x, const T* g, const T* mean_g, const T* slope, int64_t rows,
+                            int64_t width, int64_t n, T* gx) {
+    for_each_block<V>(rows, width, n, [=](auto count, Lanes last, int64_t column, int64_t at, auto in_rows) {
+      using Block = Columns<V, count.value>;
+      const Block mean(norm.mean + column, last);
+      const Block scale(norm.scale + column, last);
+      const V low = V::broadcast(norm.clamp.low);
+      const V high = V::broadcast(norm.clamp.high);
+      for (int64_t r = 0; r < in_rows; ++r) {
+        const int64_t here = at + r * width;
+#pragma GCC unroll 8
+        for (int i = 0; i < count.value; ++i) {
+          const V d = V::sub(Block::load(x + here, i, last), mean.vectors[i]);
+          const V t = V::add(V::mul(d, scale.vectors[i]), Block::load(norm.beta + column, i, last));
+          const V p = passed_of(Block::load(g + here, i, last), t, low, high);
+          const V apart = V::sub(p, Block::load(mean_g + column, i, last));
+          const V along = V::mul(d, Block::load(slope + column, i, last));
+          Block::store(gx + here, i, last, V::mul(scale.vectors[i], V::sub(apart, along)));
+        }
+      }
+    });
   }
 
   // ---- Tiles of rows ----
@@ -90,42 +168,38 @@ struct Norms {
     const T* const pivots = wide.repeated(pivot, buffers[0]);
     T* const sums = wide.zeroed(sum, buffers[1]);
     T* const squares = wide.zeroed(square, buffers[2]);
-    wide.for_each(rows, [=](int64_t i, int64_t n) { add_deviations(x + i, pivots, n, sums, squares); });
+    wide.for_each(rows, [=](int64_t i, int64_t count, int64_t n) {
+      add_deviations(x + i, pivots, count, wide.width, n, sums, squares);
+    });
     wide.fold(sums, sum);
     wide.fold(squares, square);
   }
 
   static void normalise(const Norm<T>& norm, const T* x, const T* residual, int64_t rows, T* y) {
-    const auto [low, high] = norm.clamp;
     const Wide wide(norm.channels);
     Buffer buffers[3];
-    const T* const mean = wide.repeated(norm.mean, buffers[0]);
-    const T* const scale = wide.repeated(norm.scale, buffers[1]);
-    const T* const beta = wide.repeated(norm.beta, buffers[2]);
-    wide.for_each(rows, [=, low = low, high = high](int64_t i, int64_t n) {
+    const Norm<T> repeated = widened(norm, wide, buffers);
+    wide.for_each(rows, [=](int64_t i, int64_t count, int64_t n) {
       if (residual == nullptr) {
-        normalise_row(x + i, mean, scale, beta, n, low, high, y + i);
+        normalise_rows<false>(repeated, x + i, nullptr, count, wide.width, n, y + i);
       } else {
-        normalise_and_add_row(x + i, residual + i, mean, scale, beta, n, low, high, y + i);
+        normalise_rows<true>(repeated, x + i, residual + i, count, wide.width, n, y + i);
       }
     });
   }
 
   static void gradient_sums(const Norm<T>& norm, const T* x, const T* g, const T* y, int64_t rows, T* passed, T* sum_g,
                             T* sum_gd) {
-    const auto [low, high] = norm.clamp;
     const Wide wide(norm.channels);
     Buffer buffers[5];
-    const T* const mean = wide.repeated(norm.mean, buffers[0]);
-    const T* const scale = wide.repeated(norm.scale, buffers[1]);
-    const T* const beta = wide.repeated(norm.beta, buffers[2]);
+    const Norm<T> repeated = widened(norm, wide, buffers);
     T* const sums_g = wide.zeroed(sum_g, buffers[3]);
     T* const sums_gd = wide.zeroed(sum_gd, buffers[4]);
-    wide.for_each(rows, [=, low = low, high = high](int64_t i, int64_t n) {
+    wide.for_each(rows, [=](int64_t i, int64_t count, int64_t n) {
       if (y == nullptr) {
-        sum_row(x + i, g + i, mean, scale, beta, n, low, high, sums_g, sums_gd);
+        sum_rows(repeated, x + i, g + i, count, wide.width, n, sums_g, sums_gd);
       } else {
-        pass_and_sum_row(x + i, g + i, y + i, mean, n, low, high, passed + i, sums_g, sums_gd);
+        pass_and_sum_rows(repeated, x + i, g + i, y + i, count, wide.width, n, passed + i, sums_g, sums_gd);
       }
     });
     wide.fold(sums_g, sum_g);
@@ -134,17 +208,20 @@ struct Norms {
 
   static void input_gradient(const Norm<T>& norm, const T* x, const T* g, const T* mean_g, const T* slope, int64_t rows,
                              T* gx) {
-    const auto [low, high] = norm.clamp;
     const Wide wide(norm.channels);
     Buffer buffers[5];
-    const T* const mean = wide.repeated(norm.mean, buffers[0]);
-    const T* const scale = wide.repeated(norm.scale, buffers[1]);
-    const T* const beta = wide.repeated(norm.beta, buffers[2]);
+    const Norm<T> repeated = widened(norm, wide, buffers);
     const T* const means_g = wide.repeated(mean_g, buffers[3]);
     const T* const slopes = wide.repeated(slope, buffers[4]);
-    wide.for_each(rows, [=, low = low, high = high](int64_t i, int64_t n) {
-      gradient_row(x + i, g + i, mean, scale, beta, means_g, slopes, n, low, high, gx + i);
+    wide.for_each(rows, [=](int64_t i, int64_t count, int64_t n) {
+      gradient_rows(repeated, x + i, g + i, means_g, slopes, count, wide.width, n, gx + i);
     });
+  }
+
+  // The same with its numbers repeated for wide rows; they are in the first three buffers.
+  static Norm<T> widened(const Norm<T>& norm, const Wide& wide, Buffer* buffers) {
+    return {wide.width, wide.repeated(norm.mean, buffers[0]), wide.repeated(norm.scale, buffers[1]),
+            wide.repeated(norm.beta, buffers[2]), norm.clamp};
   }
 
   static constexpr NormKernels<T> table() { return {statistics, normalise, gradient_sums, input_gradient}; }

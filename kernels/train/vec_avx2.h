@@ -15,6 +15,7 @@ struct Avx2Vec {
   static constexpr int kWidth = 8;
   static constexpr int kRows2 = 6;  // 12 sums in 16 registers
   static constexpr int kRows1 = 6;
+  static constexpr int kSums = 4;
 
   __m256 v;
 
@@ -88,6 +89,9 @@ struct Avx2Vec {
   }
   static Avx2Vec where_equal(Avx2Vec a, Avx2Vec b, Avx2Vec x, Avx2Vec y) {
     return {_mm256_blendv_ps(y.v, x.v, _mm256_cmp_ps(a.v, b.v, _CMP_EQ_OQ))};
+  }
+  static Avx2Vec where_at_most(Avx2Vec a, Avx2Vec b, Avx2Vec x, Avx2Vec y) {
+    return {_mm256_blendv_ps(y.v, x.v, _mm256_cmp_ps(a.v, b.v, _CMP_LE_OQ))};
   }
 
  private:

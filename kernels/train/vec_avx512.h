@@ -16,6 +16,8 @@ struct Avx512Vec {
   // hide the latency of a multiplication, few enough for their pointers to stay in registers.
   static constexpr int kRows2 = 8;
   static constexpr int kRows1 = 12;
+  // Vectors of sums that a loop keeps in registers, beside what it adds up.
+  static constexpr int kSums = 8;
 
   __m512 v;
 
@@ -81,6 +83,10 @@ struct Avx512Vec {
   }
   static Avx512Vec where_equal(Avx512Vec a, Avx512Vec b, Avx512Vec x, Avx512Vec y) {
     return {_mm512_mask_mov_ps(y.v, _mm512_cmp_ps_mask(a.v, b.v, _CMP_EQ_OQ), x.v)};
+  }
+  // Per lane, x where a <= b, else y: also where one of them is a NaN.
+  static Avx512Vec where_at_most(Avx512Vec a, Avx512Vec b, Avx512Vec x, Avx512Vec y) {
+    return {_mm512_mask_mov_ps(y.v, _mm512_cmp_ps_mask(a.v, b.v, _CMP_LE_OQ), x.v)};
   }
 
  private:

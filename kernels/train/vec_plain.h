@@ -14,6 +14,7 @@ struct PlainVec {
   // Rows of a product's register tile, for tiles two vectors and one vector wide.
   static constexpr int kRows2 = 4;
   static constexpr int kRows1 = 4;
+  static constexpr int kSums = 4;
 
   T lane[kWidth];
 
@@ -95,6 +96,13 @@ struct PlainVec {
     PlainVec v;
     for (int i = 0; i < kWidth; ++i) {
       v.lane[i] = a.lane[i] == b.lane[i] ? x.lane[i] : y.lane[i];
+    }
+    return v;
+  }
+  static PlainVec where_at_most(const PlainVec& a, const PlainVec& b, const PlainVec& x, const PlainVec& y) {
+    PlainVec v;
+    for (int i = 0; i < kWidth; ++i) {
+      v.lane[i] = a.lane[i] <= b.lane[i] ? x.lane[i] : y.lane[i];
     }
     return v;
   }
