@@ -100,6 +100,39 @@ void add_products(const TrainKernels& table) {
   }
 }
 
+// Tiles of an image of 64 channels. Between a tile's transforms are products, which are measured above.
+void add_winograd(const TrainKernels& table) {
+  constexpr int64_t kChannels = 64;
+  for (const kernels::WinogradKernels<real>* form : {&table.winograd2, &table.winograd4}) {
+    const int64_t m = form->outputs;
+    const int64_t tiles = 32 / m;
+    const int64_t row = (32 + 2) * kChannels;
+    const real* x = numbers((m + 2) * row);
+    real* y = numbers((m + 2) * row);
+    real* points = numbers(form->points * tiles * kChannels);
+    const int64_t stride = tiles * kChannels;
+    const std::string name = "winograd" + std::to_string(m);
+    const auto patch = static_cast<double>(form->points);
+    const auto result = static_cast<double>(m * m);
+    const kernels::WinogradInside all{0, 0, m + 2, m + 2};
+    bytes(table, name + "_input", stride, patch, patch, [=] {
+      for (int64_t t = 0; t < tiles; ++t) {
+        form->input({x + t * m * kChannels, row, kChannels}, all, kChannels, points + t * kChannels, stride);
+      }
+    });
+    bytes(table, name + "_output", stride, patch, result, [=] {
+      for (int64_t t = 0; t < tiles; ++t) {
+        form->output(points + t * kChannels, stride, kChannels, nullptr, {y + t * m * kChannels, row, kChannels}, m, m);
+      }
+    });
+    bytes(table, name + "_output_gradient", stride, result, patch, [=] {
+      for (int64_t t = 0; t < tiles; ++t) {
+        form->output_gradient({x + t * m * kChannels, row, kChannels}, m, m, kChannels, points + t * kChannels, stride);
+      }
+    });
+  }
+}
+
 // 3x3 with padding, a few rows of an image.
 void add_depthwise(const TrainKernels& table) {
   for (const auto& [width, channels, stride] : std::initializer_list<std::array<int64_t, 3>>{
@@ -227,6 +260,7 @@ int main(int argc, char** argv) {
   benchmark::Initialize(&argc, argv);
   for (const auto* table : whittle::available_train_kernels()) {
     whittle::bench::add_products(*table);
+    whittle::bench::add_winograd(*table);
     whittle::bench::add_depthwise(*table);
     whittle::bench::add_norm(*table);
     whittle::bench::add_loops(*table);
