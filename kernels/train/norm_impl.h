@@ -30,7 +30,7 @@ struct Norms {
   }
 
   static void add_deviations(const T* x, const T* pivot, int64_t rows, int64_t width, int64_t n, T* sum, T* square) {
-    for_each_block<V>(rows, width, n, [=](auto count, Lanes last, int64_t column, int64_t at, auto in_rows) {
+    for_each_block<V>(rows, width, n, [=](auto count, Lanes last, int64_t column, int64_t at, int64_t in_rows) {
       using Block = Columns<V, count.value>;
       const Block pivots(pivot + column, last);
       Block sums(sum + column, last);
@@ -52,7 +52,7 @@ struct Norms {
   template <bool kResidual>
   static void normalise_rows(const Norm<T>& norm, const T* x, const T* residual, int64_t rows, int64_t width, int64_t n,
                              T* y) {
-    for_each_block<V>(rows, width, n, [=](auto count, Lanes last, int64_t column, int64_t at, auto in_rows) {
+    for_each_block<V>(rows, width, n, [=](auto count, Lanes last, int64_t column, int64_t at, int64_t in_rows) {
       using Block = Columns<V, count.value>;
       const Block mean(norm.mean + column, last);
       const Block scale(norm.scale + column, last);
@@ -76,7 +76,7 @@ struct Norms {
 
   static void sum_rows(const Norm<T>& norm, const T* x, const T* g, int64_t rows, int64_t width, int64_t n, T* sum_g,
                        T* sum_gd) {
-    for_each_block<V>(rows, width, n, [=](auto count, Lanes last, int64_t column, int64_t at, auto in_rows) {
+    for_each_block<V>(rows, width, n, [=](auto count, Lanes last, int64_t column, int64_t at, int64_t in_rows) {
       using Block = Columns<V, count.value>;
       const V low = V::broadcast(norm.clamp.low);
       const V high = V::broadcast(norm.clamp.high);
@@ -101,7 +101,7 @@ struct Norms {
 
   static void pass_and_sum_rows(const Norm<T>& norm, const T* x, const T* g, const T* y, int64_t rows, int64_t width,
                                 int64_t n, T* passed, T* sum_g, T* sum_gd) {
-    for_each_block<V>(rows, width, n, [=](auto count, Lanes last, int64_t column, int64_t at, auto in_rows) {
+    for_each_block<V>(rows, width, n, [=](auto count, Lanes last, int64_t column, int64_t at, int64_t in_rows) {
       using Block = Columns<V, count.value>;
       const Block mean(norm.mean + column, last);
       const V low = V::broadcast(norm.clamp.low);
@@ -126,7 +126,7 @@ struct Norms {
 
   static void gradient_rows(const Norm<T>& norm, const T* x, const T* g, const T* mean_g, const T* slope, int64_t rows,
                             int64_t width, int64_t n, T* gx) {
-    for_each_block<V>(rows, width, n, [=](auto count, Lanes last, int64_t column, int64_t at, auto in_rows) {
+    for_each_block<V>(rows, width, n, [=](auto count, Lanes last, int64_t column, int64_t at, int64_t in_rows) {
       using Block = Columns<V, count.value>;
       const Block mean(norm.mean + column, last);
       const Block scale(norm.scale + column, last);

@@ -41,7 +41,6 @@ void for_each_part(int64_t n, Body body) {
 template <int kValue>
 struct Constant {
   static constexpr int value = kValue;
-  constexpr operator int64_t() const { return kValue; }
 };
 
 // kCount vectors side by side, in registers: numbers of neighbouring columns. `last` says which lanes of the last
@@ -101,10 +100,10 @@ void for_each_block(int64_t rows, int64_t width, int64_t n, Body body) {
   for (int64_t r = 0; r < rows; ++r) {
     int64_t i = 0;
     for (; i + V::kWidth <= n; i += V::kWidth) {
-      body(Constant<1>(), V::first(V::kWidth), i, r * width + i, Constant<1>());
+      body(Constant<1>(), V::first(V::kWidth), i, r * width + i, 1);
     }
     if (i < n) {
-      body(Constant<1>(), V::first(static_cast<int>(n - i)), i, r * width + i, Constant<1>());
+      body(Constant<1>(), V::first(static_cast<int>(n - i)), i, r * width + i, 1);
     }
   }
 }

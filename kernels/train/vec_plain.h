@@ -52,7 +52,7 @@ struct PlainVec {
 
   template <class F>
   static PlainVec each(const PlainVec& a, const PlainVec& b, F f) {
-    PlainVec v;
+    PlainVec v = zero();
     for (int i = 0; i < kWidth; ++i) {
       v.lane[i] = f(a.lane[i], b.lane[i]);
     }
@@ -84,7 +84,7 @@ struct PlainVec {
   }
 
   static PlainVec where_beats(const PlainVec& a, const PlainVec& b, const PlainVec& x, const PlainVec& y) {
-    PlainVec v;
+    PlainVec v = zero();
     for (int i = 0; i < kWidth; ++i) {
       const T first = a.lane[i];
       const T second = b.lane[i];
@@ -93,14 +93,14 @@ struct PlainVec {
     return v;
   }
   static PlainVec where_equal(const PlainVec& a, const PlainVec& b, const PlainVec& x, const PlainVec& y) {
-    PlainVec v;
+    PlainVec v = zero();
     for (int i = 0; i < kWidth; ++i) {
       v.lane[i] = a.lane[i] == b.lane[i] ? x.lane[i] : y.lane[i];
     }
     return v;
   }
   static PlainVec where_at_most(const PlainVec& a, const PlainVec& b, const PlainVec& x, const PlainVec& y) {
-    PlainVec v;
+    PlainVec v = zero();
     for (int i = 0; i < kWidth; ++i) {
       v.lane[i] = a.lane[i] <= b.lane[i] ? x.lane[i] : y.lane[i];
     }
