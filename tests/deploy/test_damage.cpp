@@ -4,7 +4,6 @@
 
 #include <doctest/doctest.h>
 
-#include <cstdlib>
 #include <memory>
 #include <string>
 #include <vector>
@@ -12,6 +11,7 @@
 #include "layers/zoo/zoo.h"
 #include "tests/deploy/run_program.h"
 #include "tests/quant/nets.h"
+#include "tests/support/full.h"
 #include "tests/support/sanitized.h"
 
 namespace whittle {
@@ -47,7 +47,7 @@ runtime::Status load_status(const uint8_t* bytes, size_t size) {
 
 TEST_SUITE("damage") {
   TEST_CASE("five real programs: no truncation and no flipped bit gets through") {
-    const bool full = std::getenv("WHITTLE_TEST_FULL") != nullptr;
+    const bool full = full_test();
     const size_t bit_step = full ? 1 : kSanitized ? 4999 : 499;
     const size_t cut_step = full ? 1 : kSanitized ? 997 : 97;
     const Shape image{16, 16, 3};
