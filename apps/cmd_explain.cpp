@@ -140,6 +140,7 @@ Json json_of(const Explanation& e) {
 void explain(const Options& options) {
   require(is_program(options.model), "explain", options.model, " is no program; whittle export makes one");
   const ProgramFile file(options.model);
+  file.require_one_each();
   const Program& program = file.engine().program();
   const runtime::Kernels& kernels = file.engine().kernels();
   const uint32_t layer = layer_of(program, options);

@@ -291,8 +291,12 @@ void print_ops(const Program& program) {
 
 void print_text(const ProgramFile& file) {
   const Program& program = file.engine().program();
-  print_value("input   ", program, program.input(0));
-  print_value("output  ", program, program.output(0));
+  for (uint32_t i = 0; i < program.input_count(); ++i) {
+    print_value("input   ", program, program.input(i));
+  }
+  for (uint32_t i = 0; i < program.output_count(); ++i) {
+    print_value("output  ", program, program.output(i));
+  }
   std::cout << "needs  ";
   for (const std::string& feature : features_of(program)) {
     std::cout << ' ' << feature;

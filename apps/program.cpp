@@ -65,8 +65,6 @@ ProgramFile::ProgramFile(const std::filesystem::path& file) : file_(file.string(
     fail("program", file_, ": ", refused.what());
   }
   const runtime::Program& program = engine_->program();
-  require(program.input_count() == 1 && program.output_count() == 1, "program", file_, " has ", program.input_count(),
-          " inputs and ", program.output_count(), " outputs; verbs run programs of one each");
   const Json json = Json::parse(program.metadata(), program.metadata() + program.metadata_bytes(), nullptr, false);
   if (json.is_object()) {
     for (const auto& [key, value] : json.items()) {
@@ -75,7 +73,14 @@ ProgramFile::ProgramFile(const std::filesystem::path& file) : file_(file.string(
   }
 }
 
+void ProgramFile::require_one_each() const {
+  const runtime::Program& program = engine_->program();
+  require(program.input_count() == 1 && program.output_count() == 1, "program", file_, " has ", program.input_count(),
+          " inputs and ", program.output_count(), " outputs; verbs run programs of one each");
+}
+
 void ProgramFile::write_input(const Tensor& sample, std::span<uint8_t> to) const {
+  require_one_each();
   const runtime::Program& program = engine_->program();
   const runtime::ValueRecord in = program.value(program.input(0));
   require(sample.elements() == elements_of(in), "program", file_, " reads ", elements_of(in), " numbers, a sample has ",

@@ -28,6 +28,9 @@ class ProgramFile {
   // A checkpoint without tensors: what the exporter wrote about model and data.
   const Checkpoint& about() const { return about_; }
 
+  // Refuses a program of several inputs or outputs. What follows does so, too.
+  void require_one_each() const;
+
   // One sample [1, ...]: floats in, floats out; codes are made and read on the way (A2, A3).
   // The bytes in between go where `bytes` says, if it does.
   struct Bytes {

@@ -1,6 +1,6 @@
 // Writes the programs of tests/golden/ and their inputs; `./run bench golden` calls it.
 //
-//   golden_nets FOLDER
+//   golden_nets FOLDER [NETS]
 //
 // FOLDER/onnxruntime: random nets of ops that ONNX Runtime has, three samples each;
 // bench/peers/ort.py adds the outputs. FOLDER/oracle: nets of all integer ops, 8 and 16
@@ -8,6 +8,7 @@
 
 #include <algorithm>
 #include <cstdio>
+#include <cstdlib>
 #include <filesystem>
 #include <fstream>
 #include <string>
@@ -21,7 +22,6 @@ namespace {
 using runtime::OpKind;
 using runtime::Type;
 
-constexpr int kNets = 12;              // of each kind
 constexpr size_t kMaxBytes = 1 << 12;  // of a program
 
 void write(const std::filesystem::path& path, const void* data, size_t size) {
@@ -49,9 +49,9 @@ std::string codes_text(const std::vector<uint8_t>& bytes, Type type) {
   return text + "\n";
 }
 
-void write_for_onnx_runtime(const std::filesystem::path& folder) {
+void write_for_onnx_runtime(const std::filesystem::path& folder, int nets) {
   int written = 0;
-  for (uint64_t seed = 0; written < kNets; ++seed) {
+  for (uint64_t seed = 0; written < nets; ++seed) {
     Net net = random_net(RngKey{.seed = 2026}.child("onnxruntime").child(seed), Type::kS8);
     const std::vector<uint8_t> file = net.finish();
     if (net.spec.ops.size() < 3 || file.size() > kMaxBytes || !std::ranges::all_of(net.spec.ops, in_onnx_runtime)) {
@@ -67,9 +67,9 @@ void write_for_onnx_runtime(const std::filesystem::path& folder) {
   }
 }
 
-void write_by_oracle(const std::filesystem::path& folder) {
+void write_by_oracle(const std::filesystem::path& folder, int nets) {
   int written = 0;
-  for (uint64_t seed = 0; written < kNets; ++seed) {
+  for (uint64_t seed = 0; written < nets; ++seed) {
     const RngKey key = RngKey{.seed = 2026}.child("oracle").child(seed);
     const Type type = seed % 3 == 2 ? Type::kS16 : Type::kS8;
     Net net = seed == 0 ? small_net(key) : random_net(key, type);
@@ -90,14 +90,15 @@ void write_by_oracle(const std::filesystem::path& folder) {
 }  // namespace whittle
 
 int main(int argc, char** argv) {
-  if (argc != 2) {
-    std::fputs("golden_nets FOLDER\n", stderr);
+  const int nets = argc == 3 ? std::atoi(argv[2]) : 12;  // of each kind
+  if (argc < 2 || argc > 3 || nets < 1) {
+    std::fputs("golden_nets FOLDER [NETS]\n", stderr);
     return 2;
   }
   const std::filesystem::path folder = argv[1];
   std::filesystem::create_directories(folder / "onnxruntime");
   std::filesystem::create_directories(folder / "oracle");
-  whittle::write_for_onnx_runtime(folder / "onnxruntime");
-  whittle::write_by_oracle(folder / "oracle");
+  whittle::write_for_onnx_runtime(folder / "onnxruntime", nets);
+  whittle::write_by_oracle(folder / "oracle", nets);
   return 0;
 }

@@ -7,10 +7,8 @@
 
 #include "runtime/hosted/engine.h"
 #include "tests/runtime/net.h"
-#include "tests/support/full.h"
 #include "tests/support/message.h"
 #include "tests/support/news.h"
-#include "tests/support/sanitized.h"
 #include "tests/support/seed.h"
 
 namespace whittle {
@@ -32,20 +30,19 @@ std::string reason(Call call) {
 }  // namespace
 
 TEST_SUITE("engine") {
-  // 10,000 runs of each thread; where a sanitizer watches, only if asked for. The net is tiny: it is the Engine that
-  // could go wrong.
+  // The net is tiny: it is the Engine that could go wrong.
   TEST_CASE("64 threads on one Engine all get the oracle's bytes") {
     Net net(RngKey{.seed = test_seed()}.child("engine"));
     net.output(net.fully_connected(net.input({1, 8}), 4));
     const Engine engine(net.finish());
     constexpr int kThreads = 64;
-    const int runs = kSanitized && !full_test() ? 500 : 10'000;
+    constexpr int kRuns = 10'000;
     std::atomic<int> wrong{0};
     std::vector<std::thread> threads;
     for (int t = 0; t < kThreads; ++t) {
       threads.emplace_back([&] {
         std::vector<uint8_t> output(net.expected_bytes.size());
-        for (int i = 0; i < runs; ++i) {
+        for (int i = 0; i < kRuns; ++i) {
           engine.run(net.input_bytes, output);
           wrong.fetch_add(output != net.expected_bytes ? 1 : 0, std::memory_order_relaxed);
           std::fill(output.begin(), output.end(), uint8_t{0});
