@@ -1,6 +1,6 @@
 """Programs (.wtl) beside ONNX Runtime, byte for byte: ./run bench exact PROGRAM.wtl
 
-    ort.py --whittle COMMAND compare PROGRAM.wtl [--samples N] [--onnx FILE]
+    ort.py --whittle COMMAND compare PROGRAM.wtl [--data-dir FOLDER] [--samples N] [--onnx FILE]
     ort.py --whittle COMMAND golden FOLDER
 
 `compare` writes an integer program as an ONNX graph of QOperators on signed 8-bit codes, runs both on the test part of
@@ -268,7 +268,9 @@ def compare(arguments):
     session = Session(program, model)
     with tempfile.TemporaryDirectory() as folder:
         codes = pathlib.Path(folder) / "codes"
-        command = [arguments.whittle, "eval", arguments.program, "--save-codes", str(codes), *arguments.eval]
+        command = [arguments.whittle, "eval", arguments.program, "--save-codes", str(codes)]
+        if arguments.data_dir:
+            command += ["--data-dir", arguments.data_dir]
         if subprocess.run(command).returncode != 0:
             sys.exit(1)
         inputs = codes.with_suffix(".in").read_bytes()
@@ -309,7 +311,7 @@ def main():
     verb.add_argument("program")
     verb.add_argument("--samples", type=int, default=10_000, help="at most so many of the test part")
     verb.add_argument("--onnx", help="keep the graph in this file")
-    verb.add_argument("eval", nargs="*", help="after --: further options of whittle eval, such as --data-dir")
+    verb.add_argument("--data-dir", help="folder of the data files (default: $WHITTLE_DATA)")
     verb.set_defaults(run=compare)
     verb = verbs.add_parser("golden", help="write what ONNX Runtime answers, for tests")
     verb.add_argument("folder")
