@@ -120,9 +120,9 @@ Json json_of(const Explanation& e) {
                              {"weight", term.weight},
                              {"product", term.product}});
   }
-  json["bias"] = e.bias;
-  json["accumulator"] = e.accumulator;
   if (e.multiplier != 0) {
+    json["bias"] = e.bias;
+    json["accumulator"] = e.accumulator;
     json["multiplier"] = {
         {"bits", e.multiplier}, {"mantissa", e.multiplier_mantissa()}, {"exponent", e.multiplier_exponent()}};
   }
