@@ -96,6 +96,7 @@ void bench(const Options& options) {
   const bool program = is_program(options.model);
   if (program) {
     const ProgramFile file(options.model);
+    file.require_one_each();
     const bool integer_only = (file.engine().program().features() & ~runtime::kIntegerFeatures) == 0;
     const runtime::Kernels& tables = file.engine().kernels();
     kernels = integer_only ? tables.int8->name : std::string(tables.int8->name) + ", " + tables.f32->name;

@@ -3,6 +3,7 @@
 #include <iostream>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 
 #include "apps/cli.h"
@@ -13,6 +14,7 @@
 #include "apps/text.h"
 #include "core/checkpoint.h"
 #include "core/error.h"
+#include "core/file.h"
 #include "core/parallel.h"
 #include "layers/summary.h"
 
@@ -24,6 +26,7 @@ struct Options {
   std::string model;
   DataArguments data;
   std::string split = "test";
+  std::string save_codes;
   int threads = 0;
   bool json = false;
 };
@@ -40,19 +43,24 @@ void eval(const Options& options) {
     checkpoint = load_checkpoint(options.model);
     model = load_model(checkpoint);
   }
-  const auto [arguments, splits] = data_of("eval", options.model, checkpoint, options.data);
-  const data::DataInfo& about = data::info(arguments.name);
-  require(options.split == "test" || options.split == "validation" || options.split == "train", "eval",
-          "there is no split '", options.split, "'; there are train, validation and test");
-  const data::Dataset& chosen = options.split == "test"         ? splits.test
-                                : options.split == "validation" ? splits.validation
-                                                                : splits.train;
-  require(!chosen.empty(), "eval", "the data set '", arguments.name, "' has no ", options.split, " samples");
+  const SavedData saved = data_of("eval", options.model, checkpoint, options.data);
+  const std::string& name = saved.arguments.name;
+  const data::DataInfo& about = data::info(name);
+  const data::Dataset& chosen = split_named("eval", saved, options.split);
 
-  const Metrics metrics = program.has_value() ? evaluate(*program, chosen) : evaluate(*model, chosen);
-  std::cout << arguments.name << ' ' << options.split << ": " << sentence(metrics, about) << '\n';
+  require(options.save_codes.empty() || program.has_value(), "eval", "--save-codes is for programs, ", options.model,
+          " is a checkpoint");
+  RunBytes codes;
+  const Metrics metrics = program.has_value()
+                              ? evaluate(*program, chosen, options.save_codes.empty() ? nullptr : &codes)
+                              : evaluate(*model, chosen);
+  if (!options.save_codes.empty()) {
+    replace_file(options.save_codes + ".in", std::as_bytes(std::span(codes.inputs)));
+    replace_file(options.save_codes + ".out", std::as_bytes(std::span(codes.outputs)));
+  }
+  std::cout << name << ' ' << options.split << ": " << sentence(metrics, about) << '\n';
   if (options.json) {
-    Json json = {{"model", options.model}, {"data", arguments.name}, {options.split, to_json(metrics, about)}};
+    Json json = {{"model", options.model}, {"data", name}, {options.split, to_json(metrics, about)}};
     if (model != nullptr) {
       json["parameters"] = trainable_count(*model);
     } else {
@@ -70,6 +78,8 @@ void add_eval(CLI::App& program) {
   verb->add_option("MODEL", options->model, "A checkpoint, or a program (.wtl)")->required();
   add_data_arguments(*verb, options->data);
   verb->add_option("--split", options->split, "train, validation or test")->capture_default_str();
+  verb->add_option("--save-codes", options->save_codes,
+                   "Of a program: write each sample's input bytes to NAME.in and its output bytes to NAME.out");
   verb->add_option("--threads", options->threads, "Threads that compute; 0: all there are")->capture_default_str();
   verb->add_flag("--json", options->json, "The last line is a JSON object with the results");
   verb->callback([options] { eval(*options); });

@@ -94,6 +94,16 @@ SavedData data_of(const char* verb, const std::string& file, const Checkpoint& c
   return saved;
 }
 
+const data::Dataset& split_named(const char* verb, const SavedData& saved, const std::string& name) {
+  require(name == "test" || name == "validation" || name == "train", verb, "there is no split '", name,
+          "'; there are train, validation and test");
+  const data::Dataset& chosen = name == "test"         ? saved.splits.test
+                                : name == "validation" ? saved.splits.validation
+                                                       : saved.splits.train;
+  require(!chosen.empty(), verb, "the data set '", saved.arguments.name, "' has no ", name, " samples");
+  return chosen;
+}
+
 void add_preparation_arguments(CLI::App& verb, DataArguments& arguments) {
   verb.add_flag("--standardize-target", arguments.standardize_target,
                 "Regression: train on (target - mean) / deviation; mse is reported in the original unit all the same");

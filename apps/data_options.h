@@ -46,6 +46,9 @@ struct SavedData {
 };
 SavedData data_of(const char* verb, const std::string& file, const Checkpoint& checkpoint, const DataArguments& given);
 
+// "train", "validation" or "test" of them; refused if it has no samples.
+const data::Dataset& split_named(const char* verb, const SavedData& saved, const std::string& name);
+
 // A batch of one: {32, 32, 3} -> {1, 32, 32, 3}.
 Shape one_sample(const Shape& sample);
 

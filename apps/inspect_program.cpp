@@ -159,27 +159,82 @@ Memory memory_of(const Program& program) {
 
 // ---- Text and JSON ------------------------------------------------------------------------
 
+// Where "at" is in the file for constants, and in the arena for the others.
 Json json_of(const Program& program, uint32_t value) {
   const ValueRecord v = program.value(value);
+  const bool constant = v.place == Place::kConstant;
   Json json = {{"name", program.name(v.name)},
                {"type", name_of(v.type)},
-               {"shape", std::vector<uint32_t>(v.dims, v.dims + v.rank)}};
-  if (v.type != Type::kF32) {
+               {"shape", std::vector<uint32_t>(v.dims, v.dims + v.rank)},
+               {"constant", constant},
+               {"at", v.offset + (constant ? program.header().sections[runtime::kConstants].offset : 0)}};
+  if (!constant && v.type != Type::kF32) {
     json["scale"] = __builtin_bit_cast(float, v.scale);
     json["zero_point"] = v.zero_point;
+    json["qmin"] = v.qmin;
+    json["qmax"] = v.qmax;
   }
   return json;
+}
+
+// The record as docs/format.md has it; what it has no use for is left out.
+Json json_of(const Program& program, const OpRecord& op) {
+  Json json = {{"inputs", Json::array()}, {"output", op.output}, {"parameters", op.parameters}};
+  for (uint32_t i = 0; i < op.inputs; ++i) {
+    json["inputs"].push_back(program.operand(op, i));
+  }
+  const std::pair<const char*, uint32_t> values[] = {{"weights", op.weights},
+                                                     {"bias", op.bias},
+                                                     {"multipliers", op.multipliers},
+                                                     {"table", op.table},
+                                                     {"scratch", op.scratch}};
+  for (const auto& [field, value] : values) {
+    if (value != kNone) {
+      json[field] = value;
+    }
+  }
+  if (op.kernel[0] != 0) {
+    json["kernel"] = op.kernel;
+    json["stride"] = op.stride;
+    json["padding"] = op.padding;
+  }
+  if (op.groups != 0) {
+    json["groups"] = op.groups;
+    json["dilation"] = op.dilation;
+  }
+  if (program.value(op.output).type == Type::kF32) {
+    json["lo"] = __builtin_bit_cast(float, op.lo);  // infinities become null
+    json["hi"] = __builtin_bit_cast(float, op.hi);
+  } else {
+    json["lo"] = static_cast<int32_t>(op.lo);
+    json["hi"] = static_cast<int32_t>(op.hi);
+  }
+  return json;
+}
+
+std::vector<uint32_t> list_of(const Program& program, uint32_t first, uint32_t count) {
+  std::vector<uint32_t> list(count);
+  for (uint32_t i = 0; i < count; ++i) {
+    list[i] = program.list(first + i);
+  }
+  return list;
 }
 
 void print_json(const ProgramFile& file, const std::string& name) {
   const Program& program = file.engine().program();
   Json ops = Json::array();
   for (const OpRow& row : rows_of(program)) {
-    ops.push_back({{"kind", row.kind},
-                   {"name", row.name},
-                   {"result", row.result},
-                   {"bytes", row.weights + row.others},
-                   {"bound", row.bound}});
+    Json op = json_of(program, program.op(static_cast<uint32_t>(ops.size())));
+    op.update({{"kind", row.kind},
+               {"name", row.name},
+               {"result", row.result},
+               {"bytes", row.weights + row.others},
+               {"bound", row.bound}});
+    ops.push_back(std::move(op));
+  }
+  Json values = Json::array();
+  for (uint32_t i = 0; i < program.value_count(); ++i) {
+    values.push_back(json_of(program, i));
   }
   Json parts = Json::object();
   for (const auto& [part, bytes] : parts_of(program)) {
@@ -195,6 +250,9 @@ void print_json(const ProgramFile& file, const std::string& name) {
                      {"arena_lower_bound", memory_of(program).plan.lower_bound},
                      {"input", json_of(program, program.input(0))},
                      {"output", json_of(program, program.output(0))},
+                     {"values", std::move(values)},
+                     {"inputs", list_of(program, 0, program.input_count())},
+                     {"outputs", list_of(program, program.input_count(), program.output_count())},
                      {"ops", std::move(ops)},
                      {"metadata", file.about().metadata}};
   std::cout << json_line(json) << '\n';
@@ -233,8 +291,12 @@ void print_ops(const Program& program) {
 
 void print_text(const ProgramFile& file) {
   const Program& program = file.engine().program();
-  print_value("input   ", program, program.input(0));
-  print_value("output  ", program, program.output(0));
+  for (uint32_t i = 0; i < program.input_count(); ++i) {
+    print_value("input   ", program, program.input(i));
+  }
+  for (uint32_t i = 0; i < program.output_count(); ++i) {
+    print_value("output  ", program, program.output(i));
+  }
   std::cout << "needs  ";
   for (const std::string& feature : features_of(program)) {
     std::cout << ' ' << feature;

@@ -22,6 +22,7 @@ int run(int argc, char** argv) {
   whittle::apps::add_quantize(program);
   whittle::apps::add_export(program);
   whittle::apps::add_inspect(program);
+  whittle::apps::add_explain(program);
   whittle::apps::add_bench(program);
   whittle::apps::add_data(program);
   whittle::apps::add_info(program);

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <memory>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -27,8 +28,17 @@ class ProgramFile {
   // A checkpoint without tensors: what the exporter wrote about model and data.
   const Checkpoint& about() const { return about_; }
 
+  // Refuses a program of several inputs or outputs. What follows does so, too.
+  void require_one_each() const;
+
   // One sample [1, ...]: floats in, floats out; codes are made and read on the way (A2, A3).
-  Tensor run(const Tensor& sample) const;
+  // The bytes in between go where `bytes` says, if it does.
+  struct Bytes {
+    std::span<uint8_t> input, output;
+  };
+  Tensor run(const Tensor& sample, const Bytes& bytes = {}) const;
+  // The first half of that: the bytes of the program's input.
+  void write_input(const Tensor& sample, std::span<uint8_t> to) const;
 
  private:
   std::vector<uint8_t> bytes_;
@@ -37,6 +47,10 @@ class ProgramFile {
   std::string file_;
 };
 
-Metrics evaluate(const ProgramFile& program, const data::Dataset& data);
+// Input and output of each sample as the program has them, one after the other.
+struct RunBytes {
+  std::vector<uint8_t> inputs, outputs;
+};
+Metrics evaluate(const ProgramFile& program, const data::Dataset& data, RunBytes* bytes = nullptr);
 
 }  // namespace whittle::apps

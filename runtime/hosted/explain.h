@@ -44,6 +44,10 @@ struct Explanation {
   std::vector<Step> steps;
   int32_t code = 0;
 
+  // The multiplier as a product of integers: mantissa 2^exponent, the mantissa of 24 bits.
+  uint32_t multiplier_mantissa() const { return (multiplier & 0x7fffff) | 0x800000; }
+  int32_t multiplier_exponent() const { return static_cast<int32_t>(multiplier >> 23) - 150; }
+
   std::string text() const;
 };
 

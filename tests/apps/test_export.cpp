@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <cstdlib>
 #include <filesystem>
 #include <fstream>
 #include <string>
@@ -140,6 +141,22 @@ TEST_SUITE("export") {
     CHECK(weights == json.at("parts").at("weights").get<uint64_t>() +
                          json.at("parts").at("biases, multipliers, tables").get<uint64_t>());
     CHECK(json.at("metadata").contains("whittle.data"));
+
+    // The graph: whoever reads it finds the constants in the file.
+    const Json& first = json.at("ops").at(0);
+    const Json& values = json.at("values");
+    CHECK(first.at("inputs") == json.at("inputs"));
+    CHECK(json.at("ops").back().at("output") == json.at("outputs").at(0));
+    const Json& table = values.at(first.at("weights").get<size_t>());
+    CHECK(table.at("constant") == true);
+    CHECK(table.at("type") == "s8");
+    const std::string file = bytes_of(wtl);
+    int largest = 0;
+    for (size_t i = 0; i < table.at("shape").at(0).get<size_t>() * table.at("shape").at(1).get<size_t>(); ++i) {
+      largest = std::max(largest, std::abs(static_cast<int8_t>(file.at(table.at("at").get<size_t>() + i))));
+    }
+    CHECK(largest == 127);  // each channel has a weight that gets the largest code
+    CHECK(values.at(json.at("inputs").at(0).get<size_t>()).at("qmin") == -128);
     const Result text = succeeded(folder, {"inspect", wtl});
     for (const char* part :
          {"fully_connected", "integers only", "no plan needs less than", "together", "checksums ok", "real = "}) {
@@ -147,6 +164,27 @@ TEST_SUITE("export") {
       CHECK(contains(text.out, part));
     }
     CHECK(contains(refused(folder, {"inspect", wtl, "--tensors"}), "is a program"));
+  }
+
+  TEST_CASE("eval saves what goes in and what comes out") {
+    const TempFolder folder;
+    const std::string wtl = exported(folder), codes = folder / "codes";
+    const Json json = succeeded(folder, {"eval", wtl, "--save-codes", codes, "--json"}).json().at("test");
+    const std::string in = bytes_of(codes + ".in"), out = bytes_of(codes + ".out");
+    const auto samples = json.at("samples").get<size_t>();
+    REQUIRE(in.size() == 2 * samples);
+    REQUIRE(out.size() == 2 * samples);
+    for (const size_t sample : {size_t{0}, samples - 1}) {
+      const std::string raw = folder / "x.raw";
+      write(raw, in.substr(2 * sample, 2));
+      for (size_t c = 0; c < 2; ++c) {
+        const Json told =
+            succeeded(folder, {"explain", wtl, "--index", std::to_string(c), "--input", raw, "--json"}).json();
+        CHECK(told.at("code") == static_cast<int8_t>(out[2 * sample + c]));
+      }
+    }
+    CHECK(contains(refused(folder, {"eval", folder / "q.safetensors", "--save-codes", codes}),
+                   "--save-codes is for programs"));
   }
 
   TEST_CASE("bench measures programs and checkpoints") {

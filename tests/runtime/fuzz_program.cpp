@@ -3,13 +3,16 @@
 // Build with clang, -fsanitize=fuzzer,address,undefined and -DFUZZING_BUILD_MODE_UNSAFE_FOR_PRODUCTION,
 // which compiles the comparison of checksums out.
 //
-//   fuzz_program -max_len=16384 -rss_limit_mb=512 -malloc_limit_mb=64 -timeout=5 CORPUS
+//   fuzz_program -max_len=16384 -mutate_depth=1 -rss_limit_mb=512 -malloc_limit_mb=64 -timeout=5 CORPUS
 //
 // Needs no seeds: mutations start from random valid programs made here, and mostly change
 // one word of a record or constant, since blind mutation rarely gets past the layout.
 // Properties: what loads runs inside its arena, which has exactly the promised size, and an
 // integer-only program gives the same bytes in binary32 and with integers alone. At the
 // end it prints how often ops of each kind ran.
+//
+// An execution should take microseconds, so programs, their arenas and the work they may
+// ask for are small, and the programs to start from are made once.
 
 #include <array>
 #include <cstddef>
@@ -21,6 +24,7 @@
 #include <new>
 #include <stdexcept>
 
+#include "apps/program_text.h"
 #include "kernels/f32/table.h"
 #include "tests/runtime/damage.h"
 #include "tests/runtime/net.h"
@@ -37,18 +41,20 @@ using runtime::Program;
 using runtime::Status;
 using runtime::Type;
 
-constexpr uint64_t kMaxArena = 1 << 20;
-constexpr uint64_t kMaxWork = 1 << 22;  // products of one inference
+constexpr uint64_t kMaxArena = 1 << 14;
+constexpr uint64_t kMaxWork = 1 << 14;  // products of one inference
+constexpr unsigned kSeeds = 1024;
 
 struct Runs {
   std::array<uint64_t, runtime::kOpKinds> of_kind{};
   uint64_t loaded = 0;
   uint64_t tried = 0;
   ~Runs() {
-    std::fprintf(stderr, "programs: %llu of %llu loaded. Ops run, by kind:", static_cast<unsigned long long>(loaded),
+    std::fprintf(stderr, "programs: %llu of %llu loaded and ran. Ops in them:", static_cast<unsigned long long>(loaded),
                  static_cast<unsigned long long>(tried));
     for (uint32_t kind = 1; kind < runtime::kOpKinds; ++kind) {
-      std::fprintf(stderr, " %u:%llu", kind, static_cast<unsigned long long>(of_kind[kind]));
+      std::fprintf(stderr, " %s %llu", apps::name_of(static_cast<OpKind>(kind)),
+                   static_cast<unsigned long long>(of_kind[kind]));
     }
     std::fprintf(stderr, "\n");
   }
@@ -112,30 +118,55 @@ Net float_net(const RngKey& key) {
   return net;
 }
 
-Bytes seed_file(unsigned choice) {
+Bytes make_seed(unsigned choice) {
   const RngKey key = RngKey{.seed = 77}.child(uint64_t{choice / 4});
-  Net net = choice % 4 == 0   ? small_net(key)
+  Net net = choice % 16 == 0  ? small_net(key)
             : choice % 4 == 1 ? float_net(key)
-                              : random_net(key, choice % 4 == 2 ? Type::kS8 : Type::kS16);
+                              : random_net(key, choice % 4 == 2 ? Type::kS16 : Type::kS8, 3);
   return net.finish(choice % 3 != 0);
+}
+
+const Bytes& seed_file(unsigned choice) {
+  static std::array<Bytes, kSeeds> files;
+  Bytes& file = files[choice % kSeeds];
+  if (file.empty()) {
+    file = make_seed(choice % kSeeds);
+  }
+  return file;
 }
 
 // ---- Mutation -------------------------------------------------------------------------
 
-void mutate_word(Bytes& file, Draw& draw) {
-  const runtime::FileHeader header = header_of(file);
-  const auto& section = header.sections[static_cast<size_t>(draw.in(0, 3))];  // values, ops, lists, constants
-  if (section.bytes < 4 || section.offset > file.size() || section.bytes > file.size() - section.offset) {
+// Fields whose change many a program survives: of values scale, zero-point and limits, of ops limits and parameters.
+constexpr std::array<size_t, 4> kValueNumbers{
+    offsetof(runtime::ValueRecord, scale), offsetof(runtime::ValueRecord, zero_point),
+    offsetof(runtime::ValueRecord, qmin), offsetof(runtime::ValueRecord, qmax)};
+constexpr std::array<size_t, 4> kOpNumbers{offsetof(OpRecord, lo), offsetof(OpRecord, hi),
+                                           offsetof(OpRecord, parameters), offsetof(OpRecord, parameters) + 4};
+
+void mutate_word(uint8_t* data, size_t size, Draw& draw) {
+  const auto header = runtime::read<runtime::FileHeader>(data);
+  const auto number = static_cast<size_t>(draw.in(0, 3));  // values, ops, lists, constants
+  const runtime::Section& section = header.sections[number];
+  if (section.bytes < 4 || section.offset > size || section.bytes > size - section.offset) {
     return;
   }
-  const uint64_t at =
-      section.offset + static_cast<uint64_t>(draw.in(0, static_cast<int64_t>(section.bytes / 4) - 1)) * 4;
-  const auto old = record_at<uint32_t>(file, at);
-  const std::array<uint32_t, 14> words{0,       1,       2,       3,          7,       16,       old + 1,
-                                       old - 1, old * 2, old / 2, 0x7fffffff, old ^ 1, old + 16, 0xffffffff};
-  put_record(
-      file, at,
-      draw.once_in(8) ? static_cast<uint32_t>(draw.in(0, 0xffffffff)) : words[static_cast<size_t>(draw.in(0, 13))]);
+  const auto anywhere = [&](uint64_t step) {
+    return static_cast<uint64_t>(draw.in(0, static_cast<int64_t>(section.bytes / step) - 1)) * step;
+  };
+  uint64_t at = anywhere(4);
+  const uint64_t record = number == runtime::kValues ? sizeof(runtime::ValueRecord) : sizeof(OpRecord);
+  if (number <= runtime::kOps && section.bytes >= record && draw.once_in(2)) {
+    const auto& fields = number == runtime::kValues ? kValueNumbers : kOpNumbers;
+    at = anywhere(record) + fields[static_cast<size_t>(draw.in(0, 3))];
+  }
+  uint8_t* word = data + section.offset + at;
+  const auto old = runtime::read<uint32_t>(word);
+  const std::array<uint32_t, 16> words{0,       1,       2,       3,          7,        16,       old + 1, old - 1,
+                                       old * 2, old / 2, old ^ 1, 0x7fffffff, old + 16, old - 16, 0 - old, 0xffffffff};
+  const auto changed =
+      draw.once_in(8) ? static_cast<uint32_t>(draw.in(0, 0xffffffff)) : words[static_cast<size_t>(draw.in(0, 15))];
+  std::memcpy(word, &changed, sizeof changed);
 }
 
 // ---- The test -------------------------------------------------------------------------
@@ -165,8 +196,10 @@ Block make_block(uint64_t bytes) { return Block(static_cast<uint8_t*>(::operator
 
 Bytes outputs_of(const Program& p, const runtime::Kernels& kernels) {
   const Block arena = make_block(p.arena_bytes());
-  for (uint64_t i = 0; i < p.arena_bytes(); ++i) {
-    arena.get()[i] = static_cast<uint8_t>(i * 37);
+  uint32_t noise = 1;
+  for (uint64_t i = 0; i < p.arena_bytes(); i += sizeof noise) {  // a multiple of 16
+    noise = noise * 1664525 + 1013904223;
+    std::memcpy(arena.get() + i, &noise, sizeof noise);
   }
   expect(run(p, kernels, arena.get(), p.arena_bytes()) == Status::kOk);
   Bytes outputs;
@@ -201,21 +234,19 @@ void check(const uint8_t* data, size_t size) {
 extern "C" size_t LLVMFuzzerCustomMutator(uint8_t* data, size_t size, size_t max_size, unsigned seed) {
   using namespace whittle;  // NOLINT(google-build-using-namespace): a function of C
   if (seed % 8 == 0 || size < sizeof(runtime::FileHeader)) {
-    const Bytes file = seed_file(seed / 8 % 4096);
+    const Bytes& file = seed_file(seed / 8);
     if (file.size() <= max_size) {
       std::memcpy(data, file.data(), file.size());
       size = file.size();
     }
   }
-  if (seed % 5 == 1 || size < sizeof(runtime::FileHeader)) {
+  if (seed % 16 == 1 || size < sizeof(runtime::FileHeader)) {
     return LLVMFuzzerMutate(data, size, max_size);
   }
-  Bytes file(data, data + size);
   Draw draw(RngKey{.seed = seed});
-  for (int64_t i = draw.in(1, 3); i > 0; --i) {
-    mutate_word(file, draw);
+  for (int64_t i = draw.in(1, 2); i > 0; --i) {
+    mutate_word(data, size, draw);
   }
-  std::memcpy(data, file.data(), size);
   return size;
 }
 

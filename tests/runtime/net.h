@@ -408,7 +408,7 @@ inline Net small_net(const RngKey& key) {
 }
 
 // A net drawn at random: ops on values drawn from those there are.
-inline Net random_net(const RngKey& key, runtime::Type type) {
+inline Net random_net(const RngKey& key, runtime::Type type, int64_t most_ops = 8) {
   Net net(key);
   Draw& draw = net.draw;
   std::vector<NetValue> images;
@@ -417,7 +417,7 @@ inline Net random_net(const RngKey& key, runtime::Type type) {
     images.push_back(net.input(images[0].dims, type));
   }
   const auto any = [&] { return images[static_cast<size_t>(draw.in(0, static_cast<int64_t>(images.size()) - 1))]; };
-  const int64_t ops = draw.in(1, 8);
+  const int64_t ops = draw.in(1, most_ops);
   for (int64_t k = 0; k < ops; ++k) {
     const NetValue x = any();
     const auto window = [&](bool dilated) {  // one that fits x
