@@ -216,8 +216,6 @@ struct PackedConv {
       }
     }
   }
-
-  static constexpr PackedKernels kernels() { return {.conv_needs = needs, .pack_conv = pack, .conv = run}; }
 };
 
 }  // namespace whittle::kernels

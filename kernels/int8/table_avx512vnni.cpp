@@ -4,11 +4,39 @@
 #include <stdint.h>
 
 #include "kernels/int8/packed_conv_impl.h"
+#include "kernels/int8/packed_depthwise_impl.h"
 #include "kernels/int8/reference_impl.h"
 
 namespace whittle::kernels {
 
 namespace {
+
+__mmask64 first_bytes(int64_t n) { return n >= 64 ? ~__mmask64{0} : (__mmask64{1} << n) - 1; }
+
+// acc += products of four unsigned and four signed bytes per lane. GCC 12 copies and spills the sums around the
+// intrinsic, which halves the speed.
+[[gnu::always_inline]] inline void multiply_add(__m512i& acc, __m512i u, __m512i s) {
+  asm("vpdpbusd %2, %1, %0" : "+v"(acc) : "v"(u), "v"(s));
+}
+
+// A9 for 16 sums.
+class Requantize {
+ public:
+  explicit Requantize(const CodeRange& range)
+      : low_(_mm512_set1_ps(static_cast<float>(range.lo - range.zero_point))),
+        high_(_mm512_set1_ps(static_cast<float>(range.hi - range.zero_point))),
+        zero_point_(_mm512_set1_epi32(range.zero_point)) {}
+
+  [[gnu::always_inline]] __m128i operator()(__m512i acc, __m512 multiplier) const {
+    const __m512 scaled = _mm512_mul_ps(_mm512_cvtepi32_ps(acc), multiplier);
+    const __m512i rounded = _mm512_cvtps_epi32(_mm512_min_ps(_mm512_max_ps(scaled, low_), high_));
+    return _mm512_cvtepi32_epi8(_mm512_add_epi32(rounded, zero_point_));
+  }
+
+ private:
+  __m512 low_, high_;
+  __m512i zero_point_;
+};
 
 struct Vnni512 {
   static constexpr int32_t kLanes = 16;
@@ -72,14 +100,6 @@ struct Vnni512 {
   }
 
  private:
-  static __mmask64 first_bytes(int64_t n) { return n >= 64 ? ~__mmask64{0} : (__mmask64{1} << n) - 1; }
-
-  // acc += products of four unsigned and four signed bytes per lane. GCC 12 copies and spills the sums around the
-  // intrinsic, which halves the speed.
-  [[gnu::always_inline]] static void multiply_add(__m512i& acc, __m512i u, __m512i s) {
-    asm("vpdpbusd %2, %1, %0" : "+v"(acc) : "v"(u), "v"(s));
-  }
-
   template <int kPixelCount, int kBlockCount, bool kTurned>
   static void tile(const Tile& t, const uint8_t* x, int8_t* y) {
     __m512i acc[kPixelCount][kBlockCount];
@@ -123,17 +143,13 @@ struct Vnni512 {
         }
       }
     }
-    const __m512 low = _mm512_set1_ps(static_cast<float>(t.range.lo - t.range.zero_point));
-    const __m512 high = _mm512_set1_ps(static_cast<float>(t.range.hi - t.range.zero_point));
-    const __m512i zero_point = _mm512_set1_epi32(t.range.zero_point);
+    const Requantize requantize(t.range);
 #pragma GCC unroll 16
     for (int c = 0; c < kBlockCount; ++c) {
       const __m512 multiplier = _mm512_loadu_ps(t.multipliers + c * kLanes);
 #pragma GCC unroll 16
       for (int r = 0; r < kPixelCount; ++r) {
-        const __m512 scaled = _mm512_mul_ps(_mm512_cvtepi32_ps(acc[r][c]), multiplier);
-        const __m512i rounded = _mm512_cvtps_epi32(_mm512_min_ps(_mm512_max_ps(scaled, low), high));
-        const __m128i codes = _mm512_cvtepi32_epi8(_mm512_add_epi32(rounded, zero_point));
+        const __m128i codes = requantize(acc[r][c], multiplier);
         int8_t* const to = y + r * t.y_pixel + c * kLanes;
         if (c + 1 < kBlockCount || t.last_lanes == kLanes) {
           _mm_storeu_si128(reinterpret_cast<__m128i*>(to), codes);
@@ -180,13 +196,137 @@ struct Vnni512 {
   }
 };
 
+struct Depthwise512 {
+  static constexpr int64_t kLanes = 16;
+
+  struct Flat {
+    int32_t columns;  // of the filter
+    int64_t count;    // results in a row
+    int64_t period;
+    const int32_t* bias;
+    const float* multipliers;
+    const uint8_t* weights;
+    const uint32_t* groups[7];  // what result 0 multiplies with each column
+    CodeRange range;
+  };
+
+  static void fill_groups(uint32_t* to, uint8_t zero, int64_t n) {
+    const __m512i v = _mm512_set1_epi8(static_cast<char>(zero));
+    for (int64_t i = 0; i < n; i += 16) {
+      _mm512_mask_storeu_epi32(to + i, first(n - i), v);
+    }
+  }
+
+  // Groups of the bytes [at, at + n) of four rows.
+  static void weave(const int8_t* const (&rows)[4], int64_t at, int64_t n, uint8_t zero, uint32_t* to) {
+    const __m128i top = _mm_set1_epi8(-128);
+    for (int64_t i = 0; i < n; i += 16) {
+      const __mmask16 lanes = first(n - i);
+      __m128i row[4];
+      for (int u = 0; u < 4; ++u) {
+        row[u] = rows[u] == nullptr ? _mm_set1_epi8(static_cast<char>(zero))
+                                    : _mm_xor_si128(_mm_maskz_loadu_epi8(lanes, rows[u] + at + i), top);
+      }
+      const __m128i low01 = _mm_unpacklo_epi8(row[0], row[1]);
+      const __m128i high01 = _mm_unpackhi_epi8(row[0], row[1]);
+      const __m128i low23 = _mm_unpacklo_epi8(row[2], row[3]);
+      const __m128i high23 = _mm_unpackhi_epi8(row[2], row[3]);
+      const __m512i groups = _mm512_inserti32x4(
+          _mm512_inserti32x4(_mm512_inserti32x4(_mm512_castsi128_si512(_mm_unpacklo_epi16(low01, low23)),
+                                                _mm_unpackhi_epi16(low01, low23), 1),
+                             _mm_unpacklo_epi16(high01, high23), 2),
+          _mm_unpackhi_epi16(high01, high23), 3);
+      _mm512_mask_storeu_epi32(to + i, lanes, groups);
+    }
+  }
+
+  static void row(const Flat& flat, int8_t* y) { run<1>(flat, y, nullptr); }
+  static void row_pair(const Flat& flat, int8_t* y, int8_t* below) { run<2>(flat, y, below); }
+
+ private:
+  static __mmask16 first(int64_t n) { return static_cast<__mmask16>(n >= 16 ? 0xffff : (1 << n) - 1); }
+
+  template <int kRows>
+  static void run(const Flat& flat, int8_t* y, int8_t* below) {
+    switch (flat.columns) {
+      case 1:
+        return results<kRows, 1>(flat, y, below);
+      case 2:
+        return results<kRows, 2>(flat, y, below);
+      case 3:
+        return results<kRows, 3>(flat, y, below);
+      case 4:
+        return results<kRows, 4>(flat, y, below);
+      case 5:
+        return results<kRows, 5>(flat, y, below);
+      case 6:
+        return results<kRows, 6>(flat, y, below);
+      default:
+        return results<kRows, 7>(flat, y, below);
+    }
+  }
+
+  // Vectors of the same channels one after another, so that their weights stay in registers. The groups behind the
+  // last result are there, as scratch, and what becomes of them is not stored.
+  template <int kRows, int kColumns>
+  static void results(const Flat& flat, int8_t* y, int8_t* below) {
+    const Requantize requantize(flat.range);
+    for (int64_t k = 0; k < flat.period && k < flat.count; k += kLanes) {
+      const __m512i bias = _mm512_loadu_si512(flat.bias + k);
+      const __m512 multiplier = _mm512_loadu_ps(flat.multipliers + k);
+      __m512i weights[kRows][kColumns];
+#pragma GCC unroll 2
+      for (int r = 0; r < kRows; ++r) {
+#pragma GCC unroll 8
+        for (int v = 0; v < kColumns; ++v) {
+          weights[r][v] = _mm512_loadu_si512(flat.weights + ((r * kColumns + v) * flat.period + k) * 4);
+        }
+      }
+      for (int64_t i = k; i < flat.count; i += flat.period) {
+        __m512i acc[kRows];
+#pragma GCC unroll 2
+        for (int r = 0; r < kRows; ++r) {
+          acc[r] = bias;
+        }
+#pragma GCC unroll 8
+        for (int v = 0; v < kColumns; ++v) {
+          const __m512i groups = _mm512_loadu_si512(flat.groups[v] + i);
+#pragma GCC unroll 2
+          for (int r = 0; r < kRows; ++r) {
+            multiply_add(acc[r], groups, weights[r][v]);
+          }
+        }
+        const __mmask16 lanes = first(flat.count - i);
+        _mm_mask_storeu_epi8(y + i, lanes, requantize(acc[0], multiplier));
+        if constexpr (kRows > 1) {
+          _mm_mask_storeu_epi8(below + i, lanes, requantize(acc[1], multiplier));
+        }
+      }
+    }
+  }
+};
+
 bool has_vnni() {
   return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
          __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&
          __builtin_cpu_supports("avx512vnni");
 }
 
-const PackedKernels kPacked = PackedConv<Vnni512>::kernels();
+using Products = PackedConv<Vnni512>;
+using Depthwise = PackedDepthwise<Depthwise512>;
+
+PackedNeeds conv_needs(const Conv<int8_t>& op) {
+  return Depthwise::fits(op.shape) ? Depthwise::needs(op) : Products::needs(op);
+}
+void pack_conv(const Conv<int8_t>& op, uint8_t* packed) {
+  return Depthwise::fits(op.shape) ? Depthwise::pack(op, packed) : Products::pack(op, packed);
+}
+void conv(const Conv<int8_t>& op, const uint8_t* packed, uint8_t* scratch, Part part) {
+  return Depthwise::fits(op.shape) ? Depthwise::run(op, packed, scratch, part)
+                                   : Products::run(op, packed, scratch, part);
+}
+
+const PackedKernels kPacked = {.conv_needs = conv_needs, .pack_conv = pack_conv, .conv = conv};
 
 constexpr Int8Table make_table() {
   Int8Table table = make_int8_table<Binary32>("avx512vnni");

@@ -27,10 +27,10 @@ constexpr int64_t kOutputs = kSanitized ? 100'000 : 10'000'000;
 // Exactly so many bytes, at a multiple of 64: the address sanitizer sees a byte more.
 struct Block {
   explicit Block(int64_t bytes)
-      : data(static_cast<uint8_t*>(::operator new(static_cast<size_t>(bytes), std::align_val_t{64}))) {
+      : data(static_cast<uint8_t*>(::operator new (static_cast<size_t>(bytes), std::align_val_t{64}))) {
     std::fill_n(data, bytes, uint8_t{0xa5});
   }
-  ~Block() { ::operator delete(data, std::align_val_t{64}); }
+  ~Block() { ::operator delete (data, std::align_val_t{64}); }
   Block(const Block&) = delete;
   Block& operator=(const Block&) = delete;
 
@@ -66,7 +66,11 @@ struct Problem {
     shape.in_channels = draw.once_in(4) ? in(1, 4) * 16 : draw.once_in(3) ? 3 : in(1, 70);
     shape.out_channels = draw.once_in(4) ? in(1, 5) * 32 : in(1, 150);
     shape.groups = 1;
-    const int64_t depth = int64_t{w.kernel_h} * w.kernel_w * shape.in_channels;
+    if (!line && draw.once_in(3)) {  // depthwise
+      shape.in_channels = draw.once_in(2) ? in(1, 6) * 16 : in(2, 90);
+      shape.groups = shape.out_channels = shape.in_channels;
+    }
+    const int64_t depth = int64_t{w.kernel_h} * w.kernel_w * shape.in_channels / shape.groups;
     const bool extreme = draw.once_in(8);
     const auto codes = [&](int64_t count, int64_t low, int64_t high) {
       std::vector<int8_t> result(static_cast<size_t>(count));
