@@ -11,6 +11,7 @@ namespace whittle::kernels {
 
 namespace {
 
+__mmask16 first_lanes(int64_t n) { return static_cast<__mmask16>(n >= 16 ? 0xffff : (1 << n) - 1); }
 __mmask64 first_bytes(int64_t n) { return n >= 64 ? ~__mmask64{0} : (__mmask64{1} << n) - 1; }
 
 // acc += products of four unsigned and four signed bytes per lane. GCC 12 copies and spills the sums around the
@@ -213,7 +214,7 @@ struct Depthwise512 {
   static void fill_groups(uint32_t* to, uint8_t zero, int64_t n) {
     const __m512i v = _mm512_set1_epi8(static_cast<char>(zero));
     for (int64_t i = 0; i < n; i += 16) {
-      _mm512_mask_storeu_epi32(to + i, first(n - i), v);
+      _mm512_mask_storeu_epi32(to + i, first_lanes(n - i), v);
     }
   }
 
@@ -221,7 +222,7 @@ struct Depthwise512 {
   static void weave(const int8_t* const (&rows)[4], int64_t at, int64_t n, uint8_t zero, uint32_t* to) {
     const __m128i top = _mm_set1_epi8(-128);
     for (int64_t i = 0; i < n; i += 16) {
-      const __mmask16 lanes = first(n - i);
+      const __mmask16 lanes = first_lanes(n - i);
       __m128i row[4];
       for (int u = 0; u < 4; ++u) {
         row[u] = rows[u] == nullptr ? _mm_set1_epi8(static_cast<char>(zero))
@@ -244,8 +245,6 @@ struct Depthwise512 {
   static void row_pair(const Flat& flat, int8_t* y, int8_t* below) { run<2>(flat, y, below); }
 
  private:
-  static __mmask16 first(int64_t n) { return static_cast<__mmask16>(n >= 16 ? 0xffff : (1 << n) - 1); }
-
   template <int kRows>
   static void run(const Flat& flat, int8_t* y, int8_t* below) {
     switch (flat.columns) {
@@ -296,7 +295,7 @@ struct Depthwise512 {
             multiply_add(acc[r], groups, weights[r][v]);
           }
         }
-        const __mmask16 lanes = first(flat.count - i);
+        const __mmask16 lanes = first_lanes(flat.count - i);
         _mm_mask_storeu_epi8(y + i, lanes, requantize(acc[0], multiplier));
         if constexpr (kRows > 1) {
           _mm_mask_storeu_epi8(below + i, lanes, requantize(acc[1], multiplier));
@@ -305,6 +304,89 @@ struct Depthwise512 {
     }
   }
 };
+
+// ---- Loops over codes, and pools ----
+
+// A16, in the order of Binary32::add.
+void add(const Add<int8_t>& op) {
+  const __m512 offset = _mm512_castsi512_ps(_mm512_set1_epi32(static_cast<int>(op.constants.offset)));
+  const __m512 ratio_a = _mm512_castsi512_ps(_mm512_set1_epi32(static_cast<int>(op.constants.ratio_a)));
+  const __m512 ratio_b = _mm512_castsi512_ps(_mm512_set1_epi32(static_cast<int>(op.constants.ratio_b)));
+  const __m512 low = _mm512_set1_ps(static_cast<float>(op.range.lo));
+  const __m512 high = _mm512_set1_ps(static_cast<float>(op.range.hi));
+  for (int32_t i = 0; i < op.count; i += 16) {
+    const __mmask16 lanes = first_lanes(op.count - i);
+    const __m512 a = _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_maskz_loadu_epi8(lanes, op.a + i)));
+    const __m512 b = _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_maskz_loadu_epi8(lanes, op.b + i)));
+    const __m512 sum = _mm512_add_ps(_mm512_add_ps(offset, _mm512_mul_ps(a, ratio_a)), _mm512_mul_ps(b, ratio_b));
+    const __m512i codes = _mm512_cvtps_epi32(_mm512_min_ps(_mm512_max_ps(sum, low), high));
+    _mm_mask_storeu_epi8(op.y + i, lanes, _mm512_cvtepi32_epi8(codes));
+  }
+}
+
+// Calls body(image, p, r, y) for every window.
+template <class Body>
+void for_each_window(const PoolShape& s, const int8_t* x, int8_t* y, Body body) {
+  const Window& w = s.window;
+  for (int32_t n = 0; n < s.batch; ++n) {
+    const int8_t* const image = x + int64_t{n} * w.in_h * w.in_w * s.channels;
+    for (int32_t p = 0; p < w.out_h; ++p) {
+      for (int32_t r = 0; r < w.out_w; ++r, y += s.channels) {
+        body(image, p, r, y);
+      }
+    }
+  }
+}
+
+// Calls body(pixel) for every tap of a window that lies inside the image.
+template <class Body>
+void for_each_tap(const PoolShape& s, const int8_t* image, int32_t p, int32_t r, Body body) {
+  const Window& w = s.window;
+  for (int32_t u = 0; u < w.kernel_h; ++u) {
+    for (int32_t v = 0; v < w.kernel_w; ++v) {
+      if (w.inside(w.row(p, u), w.column(r, v))) {
+        body(image + (int64_t{w.row(p, u)} * w.in_w + w.column(r, v)) * s.channels);
+      }
+    }
+  }
+}
+
+// A17.
+void max_pool(const MaxPool<int8_t>& op) {
+  const __m512i low = _mm512_set1_epi8(static_cast<char>(op.range.lo));
+  const __m512i high = _mm512_set1_epi8(static_cast<char>(op.range.hi));
+  for_each_window(op.shape, op.x, op.y, [&](const int8_t* image, int32_t p, int32_t r, int8_t* y) {
+    for (int32_t c = 0; c < op.shape.channels; c += 64) {
+      const __mmask64 lanes = first_bytes(op.shape.channels - c);
+      __m512i largest = low;
+      for_each_tap(op.shape, image, p, r, [&](const int8_t* pixel) {
+        largest = _mm512_max_epi8(largest, _mm512_maskz_loadu_epi8(lanes, pixel + c));
+      });
+      _mm512_mask_storeu_epi8(y + c, lanes, _mm512_min_epi8(largest, high));
+    }
+  });
+}
+
+// A18.
+void average_pool(const AveragePool<int8_t>& op) {
+  const Requantize requantize(op.range);
+  const __m512i zero_point = _mm512_set1_epi32(op.x_zero_point);
+  for_each_window(op.shape, op.x, op.y, [&](const int8_t* image, int32_t p, int32_t r, int8_t* y) {
+    for (int32_t c = 0; c < op.shape.channels; c += 16) {
+      const __mmask16 lanes = first_lanes(op.shape.channels - c);
+      __m512i acc = _mm512_setzero_si512();
+      int32_t taps = 0;
+      for_each_tap(op.shape, image, p, r, [&](const int8_t* pixel) {
+        const __m512i codes = _mm512_cvtepi8_epi32(_mm_maskz_loadu_epi8(lanes, pixel + c));
+        acc = _mm512_add_epi32(acc, _mm512_sub_epi32(codes, zero_point));
+        ++taps;
+      });
+      const uint32_t multiplier = op.multipliers[op.padded ? taps - 1 : 0];
+      const __m512 scale = _mm512_castsi512_ps(_mm512_set1_epi32(static_cast<int>(multiplier)));
+      _mm_mask_storeu_epi8(y + c, lanes, requantize(acc, scale));
+    }
+  });
+}
 
 bool has_vnni() {
   return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
@@ -332,6 +414,9 @@ constexpr Int8Table make_table() {
   Int8Table table = make_int8_table<Binary32>("avx512vnni");
   table.runs_here = has_vnni;
   table.packed = &kPacked;
+  table.s8.add = add;
+  table.s8.max_pool = max_pool;
+  table.s8.average_pool = average_pool;
   return table;
 }
 
