@@ -1,5 +1,6 @@
 // Integer kernels for x86-64 with AVX-512 and its VNNI instructions.
 
+#include <cpuid.h>
 #include <immintrin.h>
 #include <stdint.h>
 
@@ -388,10 +389,20 @@ void average_pool(const AveragePool<int8_t>& op) {
   });
 }
 
+// The CPU has the instructions and the system saves the registers. (__builtin_cpu_supports wants a library.)
 bool has_vnni() {
-  return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-         __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&
-         __builtin_cpu_supports("avx512vnni");
+  unsigned a = 0, b = 0, c = 0, d = 0;
+  if (__get_cpuid(1, &a, &b, &c, &d) == 0 || (c & bit_OSXSAVE) == 0) {
+    return false;
+  }
+  unsigned saved = 0, high = 0;
+  asm("xgetbv" : "=a"(saved), "=d"(high) : "c"(0));
+  constexpr unsigned kStates = 0xe6;  // SSE, AVX, masks and both halves of the wide registers
+  if ((saved & kStates) != kStates || __get_cpuid_count(7, 0, &a, &b, &c, &d) == 0) {
+    return false;
+  }
+  constexpr unsigned kNeeded = bit_AVX512F | bit_AVX512BW | bit_AVX512DQ | bit_AVX512VL;
+  return (b & kNeeded) == kNeeded && (c & bit_AVX512VNNI) != 0;
 }
 
 using Products = PackedConv<Vnni512>;
