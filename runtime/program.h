@@ -55,6 +55,8 @@ const char* status_text(Status status);
 struct Kernels {
   const kernels::Int8Table* int8 = nullptr;
   const kernels::F32Table* f32 = nullptr;  // null: no float programs
+  const uint8_t* packed = nullptr;         // what pack() wrote for the program that runs; null: weights as they lie
+  uint8_t* scratch = nullptr;              // of this run alone, as pack() wants it
 
   uint32_t features() const {
     return (int8 != nullptr ? kIntegerFeatures : 0) | (f32 != nullptr ? kAllFeatures & ~kIntegerFeatures : 0);
@@ -111,6 +113,21 @@ class Program {
 
 // Checks all that running relies on. On any status but kOk the program must not be used.
 Status load(const void* bytes, size_t size, const LoadOptions& options, Program& program);
+
+// Tables that have an order of their own for weights run faster after
+//
+//   const PackSize size = pack_size(program, kernels);
+//   alignas(64) uint8_t packed[...], scratch[...];     // size.packed_bytes, size.scratch_bytes
+//   pack(program, kernels, packed);                    // once
+//   kernels.packed = packed; kernels.scratch = scratch;
+//
+// Packed weights do not change: threads share them. Scratch is for one run at a time.
+struct PackSize {
+  uint64_t packed_bytes = 0;
+  uint64_t scratch_bytes = 0;
+};
+PackSize pack_size(const Program& program, const Kernels& kernels);
+void pack(const Program& program, const Kernels& kernels, uint8_t* packed);
 
 // One inference: reads the inputs where Program::input() says, in the arena, and leaves the
 // outputs there. Does not touch memory outside of [arena, arena + arena_bytes).

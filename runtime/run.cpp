@@ -17,19 +17,39 @@ void copy(uint8_t* to, const uint8_t* from, uint64_t count) {
   }
 }
 
+// Fully connected layers too: they are convolutions of 1x1 over as many pixels as there are samples.
+template <class Code>
+kernels::Conv<Code> conv_of(const Call& c) {
+  const OpRecord& op = c.op;
+  kernels::ConvShape flat = {.batch = 1, .in_channels = c.in(), .out_channels = c.out(), .groups = 1, .window = {}};
+  flat.window = {.in_h = 1,
+                 .in_w = c.batch(),
+                 .out_h = 1,
+                 .out_w = c.batch(),
+                 .kernel_h = 1,
+                 .kernel_w = 1,
+                 .stride_h = 1,
+                 .stride_w = 1,
+                 .dilation_h = 1,
+                 .dilation_w = 1,
+                 .top = 0,
+                 .left = 0};
+  return {.shape = op.kind == OpKind::kConv ? c.conv_shape() : flat,
+          .x = c.input<Code>(),
+          .x_zero_point = c.x.zero_point,
+          .weights = c.constant<int8_t>(op.weights),
+          .bias = c.constant<int32_t>(op.bias),
+          .multipliers = c.constant<uint32_t>(op.multipliers),
+          .range = c.range(),
+          .y = c.output<Code>()};
+}
+
 template <class Code>
 void run_codes(const Call& c, const kernels::IntegerKernels<Code>& table) {
   const OpRecord& op = c.op;
   switch (op.kind) {
     case OpKind::kConv: {
-      const kernels::Conv<Code> conv{.shape = c.conv_shape(),
-                                     .x = c.input<Code>(),
-                                     .x_zero_point = c.x.zero_point,
-                                     .weights = c.constant<int8_t>(op.weights),
-                                     .bias = c.constant<int32_t>(op.bias),
-                                     .multipliers = c.constant<uint32_t>(op.multipliers),
-                                     .range = c.range(),
-                                     .y = c.output<Code>()};
+      const kernels::Conv<Code> conv = conv_of<Code>(c);
       const bool depthwise = op.groups == c.x.dims[3] && op.groups > 1;
       (depthwise ? table.depthwise : table.conv)(conv);
       break;
@@ -96,6 +116,31 @@ void run_concat(const Call& c) {
   }
 }
 
+// Whether an op is one that tables may pack.
+bool packs(const Call& c, const Kernels& kernels) {
+  const bool product = c.op.kind == OpKind::kConv || c.op.kind == OpKind::kFullyConnected;
+  return product && c.x.type == Type::kS8 && c.y.type == Type::kS8 && kernels.int8 != nullptr &&
+         kernels.int8->packed != nullptr;
+}
+
+// Calls body(number, conv, needs) for every op for which the table has something faster.
+template <class Body>
+void for_each_packed(const Program& program, const Kernels& kernels, Body body) {
+  for (uint32_t i = 0; i < program.op_count(); ++i) {
+    const Call call(program, program.op(i), nullptr);
+    if (packs(call, kernels)) {
+      const kernels::Conv<int8_t> conv = conv_of<int8_t>(call);
+      const kernels::PackedNeeds needs = kernels.int8->packed->conv_needs(conv);
+      if (needs.packed_bytes > 0) {
+        body(i, conv, needs);
+      }
+    }
+  }
+}
+
+// Packed memory begins with where each op's is, 0 if it has none.
+uint64_t packed_table_bytes(const Program& program) { return (program.op_count() * sizeof(uint64_t) + 63) / 64 * 64; }
+
 void run_op(const Call& c, const Kernels& kernels) {
   if (c.op.kind == OpKind::kConcat) {
     return run_concat(c);
@@ -122,6 +167,13 @@ void run_op(const Call& c, const Kernels& kernels) {
                                   .range = c.range(),
                                   .y = c.output<int8_t>()});
   }
+  if (kernels.packed != nullptr && packs(c, kernels)) {
+    uint64_t at = 0;
+    __builtin_memcpy(&at, kernels.packed + c.number * sizeof(at), sizeof(at));
+    if (at != 0) {
+      return kernels.int8->packed->conv(conv_of<int8_t>(c), kernels.packed + at, kernels.scratch, {});
+    }
+  }
   if (c.x.type == Type::kS8) {
     run_codes<int8_t>(c, kernels.int8->s8);
   } else {
@@ -130,6 +182,27 @@ void run_op(const Call& c, const Kernels& kernels) {
 }
 
 }  // namespace
+
+PackSize pack_size(const Program& program, const Kernels& kernels) {
+  PackSize size = {.packed_bytes = packed_table_bytes(program), .scratch_bytes = 0};
+  for_each_packed(program, kernels, [&](uint32_t, const kernels::Conv<int8_t>&, const kernels::PackedNeeds& needs) {
+    size.packed_bytes += static_cast<uint64_t>(needs.packed_bytes);
+    const auto scratch = static_cast<uint64_t>(needs.scratch_bytes);
+    size.scratch_bytes = size.scratch_bytes < scratch ? scratch : size.scratch_bytes;
+  });
+  return size;
+}
+
+void pack(const Program& program, const Kernels& kernels, uint8_t* packed) {
+  uint64_t at = packed_table_bytes(program);
+  __builtin_memset(packed, 0, at);
+  for_each_packed(program, kernels,
+                  [&](uint32_t i, const kernels::Conv<int8_t>& conv, const kernels::PackedNeeds& needs) {
+                    __builtin_memcpy(packed + i * sizeof(at), &at, sizeof(at));
+                    kernels.int8->packed->pack_conv(conv, packed + at);
+                    at += static_cast<uint64_t>(needs.packed_bytes);
+                  });
+}
 
 Status run_ops(const Program& program, const Kernels& kernels, void* arena, size_t arena_bytes, uint32_t first,
                uint32_t end) {
@@ -151,8 +224,9 @@ Status run_ops(const Program& program, const Kernels& kernels, void* arena, size
     return Status::kUnsupported;
   }
   for (uint32_t i = first; i < end && i < program.op_count(); ++i) {
-    const OpRecord op = program.op(i);
-    run_op(Call(program, op, arena), kernels);
+    Call call(program, program.op(i), arena);
+    call.number = i;
+    run_op(call, kernels);
   }
   return Status::kOk;
 }

@@ -62,9 +62,10 @@ struct Call {
   }
 
   const Program& p;
-  const OpRecord& op;
+  const OpRecord op;
   void* arena;
   ValueRecord x, y;
+  uint32_t number = 0;  // of the op
 };
 
 // Ops with a float input or output. Absent where WHITTLE_NO_FPU.

@@ -14,6 +14,7 @@
 
 #include <stdint.h>
 
+#include "kernels/int8/packed.h"
 #include "kernels/shapes.h"
 
 namespace whittle::kernels {
@@ -136,10 +137,12 @@ struct Int8Table {
   IntegerKernels<int16_t> s16;  // 16-bit activations, 8-bit weights
   void (*lookup)(const Lookup&);
   void (*softmax)(const Softmax&);
+  const PackedKernels* packed = nullptr;  // null: this table has none
 };
 
 extern const Int8Table kInt8Reference;  // absent where WHITTLE_NO_FPU
 extern const Int8Table kInt8Integer;
+extern const Int8Table kInt8Avx512Vnni;  // where WHITTLE_X86_TABLES
 
 // All tables of this build, best first.
 struct Int8Tables {

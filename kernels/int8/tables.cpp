@@ -7,6 +7,9 @@ namespace whittle::kernels {
 namespace {
 
 const Int8Table* const kTables[] = {
+#if defined(WHITTLE_X86_TABLES)
+    &kInt8Avx512Vnni,
+#endif
 #if !defined(WHITTLE_NO_FPU)
     &kInt8Reference,
 #endif

@@ -38,6 +38,7 @@ Engine::Block Engine::make_block(uint64_t bytes) {
 // Contexts form a list to which new ones are pushed in front; none leaves it before the end.
 struct Engine::Context {
   Block arena;
+  Block scratch;
   std::atomic<bool> busy;
   Context* next;
 };
@@ -53,6 +54,11 @@ Engine::Engine(std::span<const uint8_t> file, const EngineOptions& options)
   }
   const LoadOptions load_options{.features = kernels_.features(), .max_arena_bytes = options.max_arena_bytes};
   require_ok(load(file_.get(), file.size(), load_options, program_));
+  const PackSize size = pack_size(program_, kernels_);
+  packed_ = make_block(size.packed_bytes);
+  scratch_bytes_ = size.scratch_bytes;
+  pack(program_, kernels_, packed_.get());
+  kernels_.packed = packed_.get();
   contexts_.store(make_context(), std::memory_order_release);
 }
 
@@ -65,6 +71,7 @@ Engine::~Engine() {
 Engine::Context* Engine::make_context() const {
   auto context = std::make_unique<Context>();
   context->arena = make_block(program_.arena_bytes());
+  context->scratch = make_block(scratch_bytes_);
   // What a lease shows before anything was written to it is the same every time.
   std::memset(context->arena.get(), 0, static_cast<size_t>(program_.arena_bytes()));
   return context.release();
@@ -113,7 +120,9 @@ std::span<const uint8_t> Engine::Lease::output(uint32_t number) const {
 
 void Engine::Lease::run() {
   const Program& p = engine_->program_;
-  require_ok(runtime::run(p, engine_->kernels_, context_->arena.get(), static_cast<size_t>(p.arena_bytes())));
+  Kernels kernels = engine_->kernels_;
+  kernels.scratch = context_->scratch.get();
+  require_ok(runtime::run(p, kernels, context_->arena.get(), static_cast<size_t>(p.arena_bytes())));
 }
 
 void Engine::run(std::span<const uint8_t> input, std::span<uint8_t> output) const {

@@ -76,6 +76,8 @@ class Engine {
   Block file_;
   Program program_;
   Kernels kernels_;
+  Block packed_;
+  uint64_t scratch_bytes_ = 0;
   mutable std::atomic<Context*> contexts_{nullptr};
 };
 

@@ -52,8 +52,8 @@ inline const std::set<std::string> kFreestandingSymbols = {"memcpy", "memmove", 
 
 // <string.h> is for the memory functions, which compilers expect to exist anyway.
 inline const std::set<std::string> kFreestandingHeaders = {
-    "stddef.h", "stdint.h", "limits.h", "float.h", "string.h", "cstddef",     "cstdint",     "climits",    "cfloat",
-    "cstring",  "limits",   "bit",      "array",   "span",     "type_traits", "immintrin.h", "arm_neon.h",
+    "stddef.h", "stdint.h", "limits.h", "float.h", "string.h", "cstddef",     "cstdint",     "climits", "cfloat",
+    "cstring",  "limits",   "bit",      "array",   "span",     "type_traits", "immintrin.h", "cpuid.h", "arm_neon.h",
 };
 
 // A library of someone else is included in one file of ours, which is where it can

@@ -1,0 +1,43 @@
+// Products with packed weights, as the kernel tables offer them (table.h).
+//
+// A program stores weights in the order of their formula. A table that is faster with
+// another order packs them once, into memory of the caller's, before the first run:
+//
+//   const PackedNeeds needs = packed.conv_needs(op);
+//   if (needs.packed_bytes == 0) { table.s8.conv(op); }          // nothing faster for this shape
+//   packed.pack_conv(op, memory);                                // once
+//   packed.conv(op, memory, scratch, {part, parts});             // per inference
+//
+// The bytes of the result are those of the plain function. Packed weights depend on the
+// shape, the zero-point, the limits and the constants of an op, not on its x and y. Memory
+// begins at a multiple of 64. Parts 0 to parts - 1 together are the whole op; they write
+// different results and may run at once, each with scratch of its own.
+//
+// Freestanding: includes nothing hosted.
+#pragma once
+
+#include <stdint.h>
+
+namespace whittle::kernels {
+
+template <class Code>
+struct Conv;
+
+struct PackedNeeds {
+  int64_t packed_bytes = 0;   // 0: use the plain function
+  int64_t scratch_bytes = 0;  // of each part
+  int32_t parts = 1;          // the most that are worth while
+};
+
+struct Part {
+  int32_t index = 0;
+  int32_t count = 1;
+};
+
+struct PackedKernels {
+  PackedNeeds (*conv_needs)(const Conv<int8_t>& op);
+  void (*pack_conv)(const Conv<int8_t>& op, uint8_t* packed);
+  void (*conv)(const Conv<int8_t>& op, const uint8_t* packed, uint8_t* scratch, Part part);
+};
+
+}  // namespace whittle::kernels
