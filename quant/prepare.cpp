@@ -10,6 +10,7 @@
 #include "layers/fold.h"
 #include "layers/leaves.h"
 #include "layers/trace.h"
+#include "quant/levels.h"
 
 namespace whittle::inline WHITTLE_PRECISION::quant {
 
@@ -144,6 +145,12 @@ void prepare(Module& model, const Shape& input, const QuantSpec& spec, const Pre
       if (weights.quantizes()) {
         (void)weight_runs(layer->weight.shape(), weights);
       }
+      if (weights.quantizes() && spec.levels.has_value()) {
+        check(*spec.levels, weights);
+        require(layer->weight.chain.at(Stage::kMask) == nullptr || has_zero(*spec.levels), "quantize",
+                "the weight of '", call.path, "' is pruned, and a grid of kind '", spec.levels->grid,
+                "' has no level at 0");
+      }
     }
   }
 
@@ -156,7 +163,10 @@ void prepare(Module& model, const Shape& input, const QuantSpec& spec, const Pre
       chain.attach(std::make_shared<FakeQuant>(Role::kActivation, activations));
     };
     if (layer != nullptr && weights.quantizes()) {
-      layer->weight.chain.attach(std::make_shared<FakeQuant>(Role::kWeight, weights, layer->weight.shape()));
+      const Shape& shape = layer->weight.shape();
+      layer->weight.chain.attach(
+          spec.levels.has_value() ? std::shared_ptr<Transform>(std::make_shared<Levels>(*spec.levels, weights, shape))
+                                  : std::make_shared<FakeQuant>(Role::kWeight, weights, shape));
     }
     if (!activations.quantizes()) {
       continue;
