@@ -76,7 +76,7 @@ void fix_levels(Module& model, const PostTrainingOptions& options, const Batches
     for (WeightedLayer* const layer : layers) {
       layer->weight.chain.find<Levels>()->turn(false);  // errors are measured where the net in float computes
     }
-    patches = sampled_patches(model, batches, layers);
+    patches = sampled_patches(model, batches, layers, {.per_sample = 2});
   }
   for (WeightedLayer* const layer : layers) {
     auto* const levels = layer->weight.chain.find<Levels>();

@@ -1,6 +1,8 @@
 #include "quant/weight_table.h"
 
 #include <algorithm>
+#include <iterator>
+#include <utility>
 
 #include "layers/weighted.h"
 #include "quant/array/quantized.h"
@@ -66,11 +68,13 @@ std::vector<WeightFigures> weight_table(Module& model) {
       row.distinct_codes = about.distinct_codes;
       row.stored_bits = about.bits;
       row.terms = static_cast<double>(about.terms) / static_cast<double>(levels->runs());
-    } else {
+    } else if (layer->weight.chain.find<Half>() != nullptr) {
       std::vector<int32_t> codes;
       std::ranges::transform(after, std::back_inserter(codes), [](float v) { return int32_t{half_bits(v)}; });
       row.distinct_codes = distinct(std::move(codes));
       row.stored_bits = 16 * row.weights;
+    } else {
+      continue;
     }
     const array::Distortion lost = array::distortion(before, after);
     row.mse = lost.mse;
