@@ -97,8 +97,6 @@ class Plan {
 
 FakeQuant* quantizer_in(const TransformChain& chain) { return chain.find<FakeQuant>(); }
 
-constexpr float kMostBias = 1073741824.0F;  // 2^30
-
 // The grids of a weight, with scales raised where the bias would not fit beside inputs of scale sx (A5).
 GridsPtr with_room_for(const Tensor& bias, float sx, const GridsPtr& grids) {
   if (!bias.defined() || (grids->size() != 1 && static_cast<int64_t>(grids->size()) != bias.elements())) {
@@ -107,10 +105,7 @@ GridsPtr with_room_for(const Tensor& bias, float sx, const GridsPtr& grids) {
   Grids raised = *grids;
   for (int64_t c = 0; c < bias.elements(); ++c) {
     float& scale = raised[raised.size() == 1 ? 0 : static_cast<size_t>(c)].scale;
-    const float b = std::abs(static_cast<float>(bias.data()[c]));
-    if (b / (sx * scale) > kMostBias) {
-      scale = b / sx * (1 / kMostBias);
-    }
+    scale = arithmetic::scale_with_room(scale, static_cast<float>(bias.data()[c]), sx);
   }
   return make_grids(std::move(raised));
 }
