@@ -2,6 +2,7 @@
 
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <memory>
 #include <vector>
@@ -9,7 +10,6 @@
 #include "compress/adaround.h"
 #include "core/parallel.h"
 #include "layers/conv2d.h"
-#include "layers/fold.h"
 #include "layers/leaves.h"
 #include "layers/linear.h"
 #include "layers/sequential.h"
