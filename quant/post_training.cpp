@@ -118,6 +118,9 @@ CalibrationReport quantize(Module& model, const Shape& input, const PostTraining
   require(!options.spec.levels.has_value() || options.method == Method::kHybrid, "quantize",
           "grids beside the affine one are for weights alone, which is the method hybrid, not ",
           name_of(options.method));
+  if (options.spec.levels.has_value()) {
+    check(*options.spec.levels, options.spec.weights);
+  }
   require(batches || !(is_static || options.correct_biases || by_output), "quantize",
           is_static   ? "static quantization needs calibration data"
           : by_output ? "multi-point by the error of outputs needs calibration data"
