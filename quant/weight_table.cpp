@@ -23,7 +23,7 @@ std::vector<float> floats_of(const Tensor& x) {
 
 int64_t distinct(std::vector<int32_t> codes) {
   std::ranges::sort(codes);
-  return std::ranges::unique(codes).begin() - codes.begin();
+  return std::unique(codes.begin(), codes.end()) - codes.begin();
 }
 
 void add_affine(const FakeQuant& quantizer, const std::vector<float>& values, const Grids& grids, WeightFigures& row) {

@@ -103,23 +103,23 @@ TEST_SUITE("quantize") {
       Words words;
       int64_t most_codes;
     };
-    for (const auto& [words, most_codes] : {Case{{"--bits", "4", "--grid", "kmeans"}, 16},
-                                            Case{{"--bits", "3", "--grid", "power-of-two", "--per", "tensor"}, 8},
-                                            Case{{"--bits", "1", "--grid", "binary"}, 2},
-                                            Case{{"--bits", "4", "--rounding", "stochastic", "--seed", "3"}, 15},
-                                            Case{{"--bits", "3", "--grid", "multipoint", "--output-error", "0.01"}, 7},
-                                            Case{{"--bits", "4", "--layers"}, 15}}) {
-      CAPTURE(words.back());
+    for (const Case& one : {Case{{"--bits", "4", "--grid", "kmeans"}, 16},
+                            Case{{"--bits", "3", "--grid", "power-of-two", "--per", "tensor"}, 8},
+                            Case{{"--bits", "1", "--grid", "binary"}, 2},
+                            Case{{"--bits", "4", "--rounding", "stochastic", "--seed", "3"}, 15},
+                            Case{{"--bits", "3", "--grid", "multipoint", "--output-error", "0.01"}, 7},
+                            Case{{"--bits", "4", "--layers"}, 15}}) {
+      CAPTURE(one.words.back());
       const std::string out = folder / "grid.safetensors";
       const Result result =
-          whittle_command(folder, Words{"quantize", model, "--method", "hybrid", "--json", "--out", out} + words);
+          whittle_command(folder, Words{"quantize", model, "--method", "hybrid", "--json", "--out", out} + one.words);
       CAPTURE(result.err);
       REQUIRE(result.exit_code == 0);
       const Json weights = result.json().at("weights");
       CHECK(weights.at("layers").size() == 3);
       for (const Json& row : weights.at("layers")) {
         CHECK(contains(result.out, "  " + row.at("layer").get<std::string>() + " "));
-        CHECK(row.at("distinct_codes").get<int64_t>() <= most_codes);
+        CHECK(row.at("distinct_codes").get<int64_t>() <= one.most_codes);
         CHECK(row.at("mse").get<double>() > 0);
       }
       CHECK(weights.at("bits_per_weight").get<double>() > 1);
