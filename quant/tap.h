@@ -6,7 +6,7 @@
 #include <string_view>
 #include <utility>
 
-#include "core/json.h"
+#include "core/json_fwd.h"
 #include "core/parameter.h"
 
 namespace whittle::inline WHITTLE_PRECISION::quant {
@@ -21,7 +21,7 @@ class Tap : public Transform {
     look_(x);
     return x;
   }
-  Json spec() const override { return {}; }
+  Json spec() const override;
 
  private:
   std::function<void(const Variable&)> look_;
