@@ -6,6 +6,7 @@
 #include <iomanip>
 #include <iostream>
 #include <memory>
+#include <optional>
 #include <sstream>
 #include <string>
 #include <vector>
@@ -15,13 +16,17 @@
 #include "apps/metrics_text.h"
 #include "apps/models.h"
 #include "apps/text.h"
+#include "compress/adaround.h"
 #include "core/checkpoint.h"
 #include "core/error.h"
 #include "core/json.h"
 #include "core/parallel.h"
 #include "layers/model_checkpoint.h"
 #include "layers/summary.h"
+#include "quant/array/edge_model.h"
+#include "quant/levels.h"
 #include "quant/post_training.h"
+#include "quant/weight_table.h"
 
 namespace whittle::apps {
 
@@ -43,6 +48,15 @@ struct Options {
   bool equalize = false;
   bool correct_biases = false;
   bool sensitivity = false;
+  std::string grid;
+  std::string rounding = "nearest";
+  bool zero = false;
+  std::optional<int> terms;
+  std::optional<double> output_error;
+  uint64_t seed = 0;
+  int64_t steps = 1000;
+  bool layers = false;
+  std::string edge;
   DataArguments data;
   int64_t samples = 512;
   std::string out;
@@ -50,6 +64,30 @@ struct Options {
   bool quiet = false;
   bool json = false;
 };
+
+bool learns_rounding(const Options& options) { return options.rounding == "adaround"; }
+
+// Weights on a grid of quant/array; nothing: on that of the integer program.
+std::optional<quant::LevelSpec> levels_of(const Options& options) {
+  const bool plain = options.rounding == "nearest" || learns_rounding(options);
+  if (options.grid.empty() && plain) {
+    require(!options.zero && !options.terms.has_value() && !options.output_error.has_value(), "quantize",
+            "--zero, --terms and --output-error go with a --grid");
+    return std::nullopt;
+  }
+  require(!learns_rounding(options), "quantize",
+          "--rounding adaround is for the grid of the integer program, without --grid");
+  require(options.grid == "multipoint" || !options.terms.has_value(), "quantize", "--terms is for --grid multipoint");
+  require(!options.sensitivity, "quantize", "--sensitivity is for the grid of the integer program, without --grid");
+  quant::LevelSpec levels{.grid = options.grid.empty() ? "affine" : options.grid,
+                          .rounding = options.rounding,
+                          .zero = options.zero,
+                          .output_error = options.output_error,
+                          .seed = options.seed};
+  // Where channels choose, they may choose among a few.
+  levels.terms = options.terms.value_or(options.output_error.has_value() ? 4 : 2);
+  return levels;
+}
 
 quant::QuantSpec spec_of(const Options& options) {
   quant::QuantSpec spec = quant::usual_spec(options.bits, options.activation_bits);
@@ -78,6 +116,10 @@ quant::QuantSpec spec_of(const Options& options) {
   spec.activations.symmetric = spec.activations.symmetric || options.symmetric_activations;
   spec.skip = options.skip;
   spec.edge_bits = options.edge_bits;
+  spec.levels = levels_of(options);
+  if (spec.levels.has_value()) {
+    quant::check(*spec.levels, spec.weights);
+  }
   return spec;
 }
 
@@ -128,8 +170,109 @@ Json report_sensitivity(Module& model, const quant::Batches& batches, const data
   return rows;
 }
 
+Json report_weights(Module& model, bool quiet) {
+  Json rows = Json::array();
+  int64_t bits = 0;
+  int64_t weights = 0;
+  for (const quant::WeightFigures& row : quant::weight_table(model)) {
+    if (!quiet && rows.empty()) {
+      std::cout << "weights                          number   codes  terms  bits/weight        mse     sqnr\n";
+    }
+    rows.push_back({{"layer", row.layer},
+                    {"weights", row.weights},
+                    {"distinct_codes", row.distinct_codes},
+                    {"terms", row.terms},
+                    {"bits_per_weight", row.bits_per_weight()},
+                    {"mse", row.mse},
+                    {"sqnr_db", row.sqnr_db}});
+    bits += row.stored_bits;
+    weights += row.weights;
+    if (!quiet) {
+      std::cout << "  " << std::left << std::setw(26) << row.layer << std::right << std::setw(11) << row.weights
+                << std::setw(8) << row.distinct_codes << std::fixed << std::setprecision(2) << std::setw(7) << row.terms
+                << std::setw(13) << row.bits_per_weight() << std::scientific << std::setw(11) << row.mse << std::fixed
+                << std::setprecision(1) << std::setw(6) << row.sqnr_db << " dB\n"
+                << std::defaultfloat;
+    }
+  }
+  const double mean = weights == 0 ? 0 : static_cast<double>(bits) / static_cast<double>(weights);
+  if (!quiet) {
+    std::cout << "all weights: " << std::fixed << std::setprecision(2) << mean
+              << " bits each, scales and codebooks counted\n"
+              << std::defaultfloat;
+  }
+  return {{"layers", std::move(rows)}, {"bits_per_weight", mean}};
+}
+
+Json learn_rounding(Module& model, const Shape& input, const quant::Batches& batches, const Options& options) {
+  const auto table = compress::adaround(
+      model, input, batches,
+      {.steps = options.steps, .seed = options.seed, .progress = [&options](const std::string& layer) {
+         if (!options.quiet && isatty(STDOUT_FILENO) != 0) {
+           std::cout << "learning how to round " << layer << "\n" << std::flush;
+         }
+       }});
+  Json rows = Json::array();
+  for (const compress::RoundedLayer& row : table) {
+    rows.push_back(
+        {{"layer", row.layer}, {"nearest", row.nearest}, {"learned", row.learned}, {"changed", row.changed}});
+    if (!options.quiet) {
+      std::cout << "  " << std::left << std::setw(28) << row.layer << std::right << std::setprecision(3)
+                << "output error " << std::setw(9) << row.nearest << " to nearest, " << std::setw(9) << row.learned
+                << " learned, " << row.changed << " codes differ\n";
+    }
+  }
+  return rows;
+}
+
+// Edge's methods as its code computed them: raw values are replaced, in float, and nothing else happens.
+void quantize_as_edge(const Options& options) {
+  const quant::edge::Method method = quant::edge::parse_edge_method(options.edge);
+  require(options.terms == std::nullopt || method.rounding == quant::edge::Rounding::kMultiPoint, "quantize",
+          "--terms is for multipoint, not for ", options.edge);
+  Checkpoint checkpoint = load_checkpoint(options.model);
+  const std::shared_ptr<Module> model = load_model(checkpoint);
+  const auto [arguments, splits] = data_of("quantize", options.model, checkpoint, options.data);
+  const data::DataInfo& about = data::info(arguments.name);
+  Json json = {{"model", options.model},
+               {"data", arguments.name},
+               {"edge_compatible", quant::edge::method_name(method)},
+               {"bits", options.bits}};
+  Metrics before;
+  if (!splits.test.empty()) {
+    before = evaluate(*model, splits.test);
+    json["float"] = {{"test", to_json(before, about)}};
+  }
+  quant::edge::edge_quantize(*model,
+                             {.method = method, .bits = options.bits, .seed = options.seed, .terms = options.terms});
+  if (!splits.test.empty()) {
+    const Metrics metrics = evaluate(*model, splits.test);
+    json["test"] = to_json(metrics, about);
+    if (!options.quiet) {
+      std::cout << arguments.name << " test, float: " << sentence(before, about) << '\n'
+                << arguments.name << " test, Edge's " << quant::edge::method_name(method) << " at " << options.bits
+                << " bits: " << sentence(metrics, about) << '\n';
+    }
+  }
+  if (!options.out.empty()) {
+    checkpoint.tensors.clear();
+    store_model(checkpoint, *model);
+    save_checkpoint(options.out, checkpoint);
+    if (!options.quiet) {
+      std::cout << "saved as " << options.out << '\n';
+    }
+  }
+  if (options.json) {
+    std::cout << json_line(json) << '\n';
+  }
+}
+
 void quantize(const Options& options) {
   set_num_threads(options.threads);
+  if (!options.edge.empty()) {
+    quantize_as_edge(options);
+    return;
+  }
   const quant::PostTrainingOptions plan{.method = quant::method_named(options.method),
                                         .spec = spec_of(options),
                                         .equalize = options.equalize,
@@ -139,6 +282,12 @@ void quantize(const Options& options) {
           "quantize", "--sensitivity is for static and hybrid quantization");
   quant::check_weights(plan.spec.weights);
   quant::check_activations(plan.spec.activations);
+  const bool learned = learns_rounding(options);
+  require(!learned || plan.method == quant::Method::kStatic || plan.method == quant::Method::kHybrid, "quantize",
+          "--rounding adaround is for static and hybrid quantization");
+  require(!learned || !options.correct_biases, "quantize",
+          "--correct-biases has nothing to correct where rounding is learned");
+  require(options.steps >= 1, "quantize", "--steps ", options.steps, " is not at least 1");
   Checkpoint checkpoint = load_checkpoint(options.model);
   const std::shared_ptr<Module> model = load_model(checkpoint);
   const auto [arguments, splits] = data_of("quantize", options.model, checkpoint, options.data);
@@ -163,6 +312,12 @@ void quantize(const Options& options) {
     }
   }
   json["warnings"] = std::move(warnings);
+  if (learned) {
+    json["adaround"] = learn_rounding(*model, input, batches, options);
+  }
+  if (options.layers || plan.spec.levels.has_value()) {
+    json["weights"] = report_weights(*model, options.quiet);
+  }
   if (options.sensitivity) {
     json["sensitivity"] = report_sensitivity(*model, batches, splits.validation, about, options.quiet);
   }
@@ -215,6 +370,27 @@ void add_quantize(CLI::App& program) {
   verb->add_option("--edge-bits", options->edge_bits,
                    "Bits of the network's input, first and last layer; 0: as the others")
       ->capture_default_str();
+  verb->option_defaults()->group("Other grids of weights, for --method hybrid (docs/grids.md)");
+  verb->add_option("--grid", options->grid, quant::grid_names());
+  verb->add_option("--rounding", options->rounding,
+                   "nearest, nearest-up, stochastic or floor; adaround: learned on calibration data, without --grid")
+      ->capture_default_str();
+  verb->add_flag("--zero", options->zero, "One level is exactly 0 (landmark sets and k-means)");
+  verb->add_option("--terms", options->terms, "multipoint: terms of every channel, 2; with --output-error the most, 4");
+  verb->add_option(
+      "--output-error", options->output_error,
+      "multipoint: terms are added until a channel's error is this share of the layer's output, 0.001 say");
+  verb->add_option("--seed", options->seed, "Of stochastic rounding and of learning")->capture_default_str();
+  verb->add_option("--steps", options->steps, "adaround: steps for each layer")->capture_default_str();
+  verb->add_flag("--layers", options->layers, "Print codes, bits and errors of every weight; with --grid always");
+  verb->add_option(
+          "--edge-compatible", options->edge,
+          "The Edge project's method, faults included (docs/edge-mode.md): mr, mr:iqr, rr:SET, sr:SET with SET "
+          "uniform, histogram, normal or iqr, or multipoint; takes --bits, --terms and --seed")
+      ->excludes("--method")
+      ->excludes("--grid")
+      ->excludes("--rounding")
+      ->excludes("--per");
   verb->option_defaults()->group("Help for accuracy");
   verb->add_flag("--equalize", options->equalize, "Even out the weights of neighbouring layers first");
   verb->add_flag("--correct-biases", options->correct_biases, "Take back the mean error of each layer");
@@ -232,7 +408,9 @@ void add_quantize(CLI::App& program) {
   verb->callback([options] { quantize(*options); });
   set_example(*verb,
               "whittle quantize m.safetensors --method static --bits 8 --out q.safetensors\n"
-              "  whittle quantize m.safetensors --method static --bits 4 --equalize --correct-biases --sensitivity");
+              "  whittle quantize m.safetensors --method static --bits 4 --equalize --correct-biases --sensitivity\n"
+              "  whittle quantize m.safetensors --method hybrid --bits 4 --rounding adaround\n"
+              "  whittle quantize m.safetensors --method hybrid --bits 4 --grid kmeans");
 }
 
 }  // namespace whittle::apps

@@ -19,6 +19,8 @@
 #include "apps/stopping.h"
 #include "apps/text.h"
 #include "apps/training_options.h"
+#include "compress/fixed_point.h"
+#include "compress/inq.h"
 #include "core/checkpoint.h"
 #include "core/error.h"
 #include "core/json.h"
@@ -46,6 +48,8 @@ struct Options {
   int threads = 0;
   std::string convolution = "auto";
   std::string prune;
+  std::string inq;
+  std::string fixed_point;
   bool quiet = false;
   bool json = false;
   std::optional<double> momentum;
@@ -118,6 +122,14 @@ void train(Options& options) {
   if (!options.qat.empty()) {
     (void)quant::parse_training(options.qat);
   }
+  require(options.inq.empty() || options.qat.empty(), "train",
+          "--inq and --qat are two ways to quantize the same weights");
+  if (!options.inq.empty()) {
+    (void)compress::parse_inq(options.inq);
+  }
+  if (!options.fixed_point.empty()) {
+    (void)compress::parse_fixed_point(options.fixed_point);
+  }
   const std::optional<Checkpoint> begun =
       options.from.empty() ? std::nullopt : std::optional(load_checkpoint(options.from));
   if (begun.has_value()) {
@@ -159,9 +171,24 @@ void train(Options& options) {
   std::optional<quant::TrainingPlan> qat;
   if (!options.qat.empty()) {
     qat = quant::parse_training(options.qat);
+    if (qat->spec.levels.has_value()) {
+      qat->spec.levels->seed = options.seed;
+    }
     quant::prepare(*model, input, qat->spec, {.live_norms = true});
     fit_options.hooks = both(fit_options.hooks, hooks_of(*qat, *model, input));
     fit_options.metadata[kQatKey] = options.qat;
+  }
+  if (!options.inq.empty()) {
+    const compress::InqPlan plan = compress::parse_inq(options.inq);
+    compress::prepare_inq(*model, plan);
+    fit_options.hooks = both(fit_options.hooks, compress::inq_hooks(*model, plan));
+    fit_options.metadata[kInqKey] = options.inq;
+  }
+  if (!options.fixed_point.empty()) {
+    fit_options.hooks =
+        both(fit_options.hooks,
+             compress::fixed_point_hooks(*model, compress::parse_fixed_point(options.fixed_point), options.seed));
+    fit_options.metadata[kFixedPointKey] = options.fixed_point;
   }
 
   const bool terminal = isatty(STDOUT_FILENO) != 0;
@@ -236,6 +263,13 @@ void add_train(CLI::App& program) {
       "...]; l1,lambda=1e-4");
   verb->add_option("--qat", options->qat,
                    "Train quantized: w8a8, or w4a4,lsq,edges=8,observe=0.02,freeze=0.8 (docs/quantization.md)");
+  verb->add_option(
+      "--inq", options->inq,
+      "Weights become powers of two share by share: 5, or 5,shares=0.5+0.75+0.875+1,skip=fc (docs/inq.md)");
+  verb->add_option(
+      "--fixed-point", options->fixed_point,
+      "Parameters stay on a fixed-point grid: BITS.FRACTION, as 16.12,stochastic or 16.12,nearest,gradients "
+      "(docs/fixed-point.md)");
   verb->option_defaults()->group("Augmentation");
   add_augmentation_arguments(*verb, options->fit.augment);
   verb->option_defaults()->group("Files, threads, output");

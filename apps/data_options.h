@@ -33,6 +33,8 @@ void add_preparation_arguments(CLI::App& verb, DataArguments& arguments);
 inline constexpr const char* kDataKey = "whittle.data";
 inline constexpr const char* kPreprocessingKey = "whittle.preprocessing";
 inline constexpr const char* kQatKey = "whittle.qat";  // the plan of quantization-aware training
+inline constexpr const char* kInqKey = "whittle.inq";  // of incremental quantization
+inline constexpr const char* kFixedPointKey = "whittle.fixed_point";
 
 // What was said when a saved model was trained, unless `given` names a data set.
 DataArguments data_arguments_of(const char* verb, const std::string& file, const Checkpoint& checkpoint,

@@ -2,10 +2,12 @@
 
 #include <algorithm>
 
+#include "compress/inq.h"
 #include "layers/fold.h"
 #include "prune/mask.h"
 #include "quant/fake_quant.h"
 #include "quant/half.h"
+#include "quant/levels.h"
 
 namespace whittle::apps {
 
@@ -49,6 +51,8 @@ const TransformKinds& known_transforms() {
     add_fold_kind(known);
     quant::add_fake_quant_kind(known);
     quant::add_half_kind(known);
+    quant::add_levels_kind(known);
+    compress::add_inq_kind(known);
     return known;
   }();
   return kinds;

@@ -1,13 +1,15 @@
-"""Trains the nets of bench/recipes.toml and keeps docs/results.md.
+"""Trains and quantizes the nets of bench/recipes.toml and keeps docs/results.md.
 
     recipes.py WHITTLE weights list            what there is, and what of it is trained
-    recipes.py WHITTLE weights NAME [SEED]     train one net (every seed of its row)
-    recipes.py WHITTLE results [NAME...]       train the quick rows, or those named; rewrite the table
+    recipes.py WHITTLE weights NAME [SEED]     make one net (every seed of its row)
+    recipes.py WHITTLE results [NAME...]       make the quick rows, or those named; rewrite the tables
+    recipes.py WHITTLE results quant           the quick quantized rows whose nets in float are trained
 
-A net lives in the cache folder as NAME-seedS.safetensors. Beside it, NAME-seedS.json
+A row with `from` begins with the net of another row: `train` goes on with it, `quantize` quantizes it
+without training. It is compared with that net. A net lives in the cache folder as NAME-seedS.safetensors. Beside it, NAME-seedS.json
 records the command, the figures and the file's sha256 once the training has ended; a
-training that was stopped goes on where it was. A net whose recipe has changed since is
-trained anew.
+training that was stopped goes on where it was. A net whose recipe has changed since, or
+that began with another net than there is now, is made anew.
 """
 
 import datetime
@@ -20,6 +22,7 @@ import shlex
 import statistics
 import subprocess
 import sys
+import time
 import tomllib
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
@@ -27,6 +30,7 @@ RECIPES = ROOT / "bench" / "recipes.toml"
 FIGURES = ROOT / "bench" / "results.json"
 PAGE = ROOT / "docs" / "results.md"
 BEGIN, END = "<!-- table: written by ./run results -->", "<!-- end of table -->"
+QUANT_BEGIN, QUANT_END = "<!-- quantized: written by ./run results -->", "<!-- end of quantized -->"
 
 
 def stop(message):
@@ -57,9 +61,12 @@ def cpu_name():
 class Net:
     """One row's net for one seed, in the cache."""
 
-    def __init__(self, name, recipe, seed):
+    def __init__(self, recipes, name, seed):
+        recipe = recipes[name]
         self.label = f"{name}, seed {seed}"
-        self.arguments = [*shlex.split(recipe["train"]), "--seed", str(seed)]
+        self.verb = "quantize" if "quantize" in recipe else "train"
+        self.arguments = [*shlex.split(recipe[self.verb]), "--seed", str(seed)]
+        self.base = Net(recipes, recipe["from"], recipe.get("from_seed", seed)) if "from" in recipe else None
         self.file = cache_folder() / f"{name}-seed{seed}.safetensors"
         self.record_file = self.file.with_suffix(".json")
         self.log = self.file.with_suffix(".csv")
@@ -70,7 +77,14 @@ class Net:
             record = json.loads(self.record_file.read_text())
         except (OSError, ValueError):
             return None
-        return record if record.get("arguments") == self.arguments and self.file.exists() else None
+        if record.get("arguments") != self.arguments or not self.file.exists():
+            return None
+        return record if record.get("from") == self._origin() else None
+
+    def _origin(self):
+        """The bytes of the net that this one begins with."""
+        base = self.base.record() if self.base else None
+        return base["sha256"] if base else None
 
     def state(self):
         if self.record():
@@ -86,7 +100,9 @@ class Net:
         if record:
             return record
         self.file.parent.mkdir(parents=True, exist_ok=True)
-        command = json.dumps(self.arguments)
+        if self.base:
+            self.base.train(whittle)
+        command = json.dumps([*self.arguments, self._origin()] if self.base else self.arguments)
         goes_on = self._begun().exists() and self._begun().read_text() == command
         if not goes_on:
             # What a former recipe left must not be resumed by this one.
@@ -94,19 +110,26 @@ class Net:
                         *(self.file.with_name(self.file.name + end) for end in (".last", ".last.1"))):
                 old.unlink(missing_ok=True)
             self._begun().write_text(command)
-        print(f"{self.label}: {'going on' if goes_on else 'training'} ...", flush=True)
-        run = subprocess.run(
-            [whittle, "train", *self.arguments, "--out", self.file, "--log", self.log, "--json", "--quiet",
-             *(["--resume"] if goes_on else [])],
-            stdout=subprocess.PIPE, text=True)
+        print(f"{self.label}: {'going on' if goes_on else self.verb} ...", flush=True)
+        if self.verb == "train":
+            start = ["train", *(["--from", self.base.file] if self.base else [])]
+            more = ["--log", self.log, *(["--resume"] if goes_on else [])]
+        else:
+            start, more = ["quantize", self.base.file], []
+        begun = time.monotonic()
+        run = subprocess.run([whittle, *start, *self.arguments, "--out", self.file, "--json", "--quiet", *more],
+                             stdout=subprocess.PIPE, text=True)
         if run.returncode != 0:
-            stop(f"{self.label}: whittle train ended with {run.returncode}")
+            stop(f"{self.label}: whittle {self.verb} ended with {run.returncode}")
         result = json.loads(run.stdout.strip().splitlines()[-1])
+        seconds = sum(self._epoch_seconds()) if self.verb == "train" else time.monotonic() - begun
         record = {
             "arguments": self.arguments,
+            **({"from": self._origin()} if self.base else {}),
             "test": result["test"],
-            "parameters": result["parameters"],
-            "seconds": round(sum(self._epoch_seconds()), 1),
+            "parameters": result["parameters"] if self.verb == "train" else self.base.record()["parameters"],
+            **({"bits_per_weight": result["weights"]["bits_per_weight"]} if "weights" in result else {}),
+            "seconds": round(seconds, 1),
             "sha256": hashlib.sha256(self.file.read_bytes()).hexdigest(),
             "date": datetime.date.today().isoformat(),
             "cpu": cpu_name(),
@@ -141,10 +164,43 @@ def summary(row, recipe):
     values = row["values"]
     mean = statistics.fmean(values)
     spread = f" ± {digits(metric, statistics.stdev(values)).removesuffix(' %')}" if len(values) > 1 else ""
+    if "drop" in recipe:  # points below the net in float
+        return mean, spread, f"drop ≤ {recipe['drop']:g}", row["float"] - mean <= recipe["drop"]
+    if "bound" not in recipe:
+        return mean, spread, "", True
     bound = recipe["bound"] * (100 if metric == "accuracy" else 1)
     holds = mean >= bound if metric == "accuracy" else mean <= bound
     wanted = f"{'≥' if metric == 'accuracy' else '≤'} {digits(metric, bound)}"
     return mean, spread, wanted, holds
+
+
+def write_between(begin, end, lines):
+    before, _, rest = PAGE.read_text().partition(begin)
+    _, _, after = rest.partition(end)
+    PAGE.write_text(before + "\n".join([begin, "", *lines, "", end]) + after)
+
+
+def write_quantized(recipes, figures):
+    """The rows that begin with another row's net, beside that net."""
+    lines = [
+        "| net | command | float | test | difference | bits/weight | runs | wanted | measured |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    for name, recipe in recipes.items():
+        if "from" not in recipe:
+            continue
+        verb = "quantize" if "quantize" in recipe else "train"
+        command = f"`{verb} {'' if verb == 'quantize' else '--from '}{recipe['from']} {recipe[verb]}`"
+        row = figures.get(name)
+        if row is None:
+            lines.append(f"| {name} | {command} | | not measured yet | | | | | |")
+            continue
+        mean, spread, wanted, holds = summary(row, recipe)
+        bold = "**" if wanted and holds else ""
+        bits = f"{row['bits_per_weight']:.2f}" if "bits_per_weight" in row else ""
+        lines.append(f"| {name} | {command} | {row['float']:.2f} % | {bold}{digits(row['metric'], mean)}{bold}{spread} |"
+                     f" {mean - row['float']:+.2f} | {bits} | {len(row['values'])} | {wanted} | {row['date']} |")
+    write_between(QUANT_BEGIN, QUANT_END, lines)
 
 
 def write_page(recipes, figures):
@@ -153,6 +209,8 @@ def write_page(recipes, figures):
         "|---|---|---|---|---|---|---|",
     ]
     commands = ["", "```sh"]
+    quantized = recipes
+    recipes = {name: recipe for name, recipe in recipes.items() if "from" not in recipe}
     for name, recipe in recipes.items():
         row = figures.get(name)
         if row is None:
@@ -167,17 +225,14 @@ def write_page(recipes, figures):
         commands.append(f"# {name}\nwhittle train {recipe['train']}")
     commands.append("```")
     machines = sorted({f"{row['cpu']}, {row['threads']} threads" for row in figures.values()})
-    text = PAGE.read_text()
-    before, _, rest = text.partition(BEGIN)
-    _, _, after = rest.partition(END)
-    table = "\n".join([BEGIN, "", *lines, "", *[f"Measured on {machine}." for machine in machines], *commands, "", END])
-    PAGE.write_text(before + table + after)
+    write_between(BEGIN, END, [*lines, "", *[f"Measured on {machine}." for machine in machines], *commands])
+    write_quantized(quantized, figures)
 
 
 def verb_list(recipes):
     print(f"cache folder: {cache_folder()}")
     for name, recipe in recipes.items():
-        nets = [Net(name, recipe, seed) for seed in range(recipe["seeds"])]
+        nets = [Net(recipes, name, seed) for seed in range(recipe["seeds"])]
         done = [record for net in nets if (record := net.record())]
         half = sum(net.state() == "stopped half-way" for net in nets)
         text = f"{len(done)} of {len(nets)} trained" + (f", {half} stopped half-way" if half else "")
@@ -188,9 +243,8 @@ def verb_list(recipes):
 
 
 def verb_weights(recipes, whittle, name, seeds):
-    recipe = recipes[name]
     for seed in seeds:
-        net = Net(name, recipe, seed)
+        net = Net(recipes, name, seed)
         metric, value = figure(net.train(whittle))
         print(f"{net.label}: test {metric} {digits(metric, value)}, {net.file}")
 
@@ -200,7 +254,8 @@ def verb_results(recipes, whittle, names):
     failed = []
     for name in names:
         recipe = recipes[name]
-        records = [Net(name, recipe, seed).train(whittle) for seed in range(recipe["seeds"])]
+        nets = [Net(recipes, name, seed) for seed in range(recipe["seeds"])]
+        records = [net.train(whittle) for net in nets]
         row = figures[name] = {
             "metric": figure(records[0])[0],
             "values": [round(figure(record)[1], 6) for record in records],
@@ -208,8 +263,13 @@ def verb_results(recipes, whittle, names):
             "seconds": statistics.median(record["seconds"] for record in records),
             **{key: records[-1][key] for key in ("date", "cpu", "threads")},
         }
+        if "from" in recipe:
+            row["float"] = round(statistics.fmean(figure(net.base.record())[1] for net in nets), 6)
+        if "bits_per_weight" in records[0]:
+            row["bits_per_weight"] = round(statistics.fmean(record["bits_per_weight"] for record in records), 4)
         mean, spread, wanted, holds = summary(row, recipe)
-        print(f"{name}: {digits(row['metric'], mean)}{spread}, wanted {wanted}: {'yes' if holds else 'NO'}")
+        print(f"{name}: {digits(row['metric'], mean)}{spread}"
+              + (f", wanted {wanted}: {'yes' if holds else 'NO'}" if wanted else ""), flush=True)
         if not holds:
             failed.append(name)
     FIGURES.write_text(json.dumps({name: figures[name] for name in recipes if name in figures}, indent=1) + "\n")
@@ -218,12 +278,22 @@ def verb_results(recipes, whittle, names):
         stop(f"below what was wanted: {', '.join(failed)}")
 
 
+def quick_names(recipes, quantized):
+    return [name for name, recipe in recipes.items() if recipe.get("quick") and ("from" in recipe) == quantized]
+
+
+def all_trained(recipes, name):
+    """Is every net there that the row begins with?"""
+    return all(Net(recipes, name, seed).base.record() for seed in range(recipes[name]["seeds"]))
+
+
 def main():
     whittle, verb, *rest = sys.argv[1:]
     recipes = tomllib.loads(pathlib.Path(os.environ.get("WHITTLE_RECIPES", RECIPES)).read_text())
     names = [argument for argument in rest if not argument.isdigit()]
+    quantized = [name for name in quick_names(recipes, True) if all_trained(recipes, name)]
     for name in names:
-        if name not in recipes and name != "list":
+        if name not in recipes and name not in ("list", "quant"):
             stop(f"there is no net '{name}'; `./run weights list` names them")
     if verb == "weights" and names in ([], ["list"]):
         verb_list(recipes)
@@ -231,7 +301,12 @@ def main():
         seeds = [int(argument) for argument in rest[1:]] or range(recipes[names[0]]["seeds"])
         verb_weights(recipes, whittle, names[0], seeds)
     elif verb == "results":
-        verb_results(recipes, whittle, names or [name for name, recipe in recipes.items() if recipe.get("quick")])
+        chosen = [name for asked in names for name in (quantized if asked == "quant" else [asked])]
+        if "quant" in names:
+            for name in quick_names(recipes, True):
+                if name not in quantized:
+                    print(f"{name}: left out, because {recipes[name]['from']} is not trained")
+        verb_results(recipes, whittle, chosen if names else quick_names(recipes, False))
     else:
         stop("weights takes `list`, or a name and perhaps a seed")
 

@@ -60,11 +60,27 @@ namespace arithmetic {
   return sx / (sy * static_cast<float>(n));
 }
 
+// Weights below this magnitude are nothing: there is no scale on which codes of them would mean something.
+inline constexpr float kNothing = 0x1p-100f;
+
+// The scale of a channel, not below 2^-8 of the largest of its weight, so that a dead channel cannot explode.
+[[gnu::always_inline]] constexpr float floored_scale(float scale, float largest) {
+  const float least = largest * 0x1p-8f;
+  return scale < least ? least : scale;
+}
+
+inline constexpr float kMostBias = 0x1p30f;
+
+// The scale of a channel, raised where its bias, in steps of the products with inputs of scale sx, would exceed 2^30.
+[[gnu::always_inline]] constexpr float scale_with_room(float scale, float bias, float sx) {
+  const float b = bias < 0 ? -bias : bias;
+  return b / (sx * scale) > kMostBias ? b / sx * (1 / kMostBias) : scale;
+}
+
 // A bias at the scale of the products it is added to: rne(fl(bias / product_scale)), within +-2^30 so that an
 // accumulator has room beside it. NaN gives the lower limit.
 [[gnu::always_inline]] constexpr int32_t quantize_bias(float bias, float product_scale) {
-  constexpr float kMost = 1073741824.0f;
-  const float r = clamp(bias / product_scale, -kMost, kMost);
+  const float r = clamp(bias / product_scale, -kMostBias, kMostBias);
   const auto whole = static_cast<int32_t>(r);  // towards zero; the rest is exact
   const float rest = r - static_cast<float>(whole);
   const bool odd = (whole & 1) != 0;

@@ -9,9 +9,6 @@ namespace whittle::inline WHITTLE_PRECISION {
 
 NormProduct norm_product(const Norm& norm, float sx) {
   constexpr int32_t kHighest = 127;
-  constexpr float kNothing = 0x1p-100F;
-  constexpr float kFloor = 0x1p-8F;
-  constexpr float kMostBias = 0x1p30F;
   const NoGrad no_grad;
   const Tensor gamma = norm.gamma.value().value();
   const Tensor beta = norm.beta.value().value();
@@ -30,12 +27,10 @@ NormProduct norm_product(const Norm& norm, float sx) {
   Grids grids;
   for (int64_t c = 0; c < channels; ++c) {
     const float own = std::abs(static_cast<float>(weight.data()[c]));
-    const float b = std::abs(static_cast<float>(bias.data()[c]));
-    float scale = largest < kNothing ? 1 : std::max(own, kFloor * largest) / static_cast<float>(kHighest);
-    if (b / (sx * scale) > kMostBias) {
-      scale = b / sx * (1 / kMostBias);
-    }
-    grids.push_back({scale, 0, -kHighest, kHighest});
+    constexpr auto kTop = static_cast<float>(kHighest);
+    const float scale = largest < arithmetic::kNothing ? 1 : arithmetic::floored_scale(own / kTop, largest / kTop);
+    grids.push_back(
+        {arithmetic::scale_with_room(scale, static_cast<float>(bias.data()[c]), sx), 0, -kHighest, kHighest});
   }
   return {fake_quant(Variable(weight), make_grids(std::move(grids))), Variable(bias)};
 }

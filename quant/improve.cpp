@@ -8,10 +8,10 @@
 #include <utility>
 
 #include "core/error.h"
-#include "core/json.h"
 #include "layers/conv2d.h"
 #include "layers/fold.h"
 #include "layers/trace.h"
+#include "quant/tap.h"
 
 namespace whittle::inline WHITTLE_PRECISION::quant {
 
@@ -102,38 +102,6 @@ void scale_inputs(WeightedLayer& layer, const std::vector<real>& by) {
   layer.weight.raw.assign(scaled);
 }
 
-// Sees what a layer reads, and lets it pass.
-class Tap : public Transform {
- public:
-  explicit Tap(std::function<void(const Variable&)> look) : look_(std::move(look)) {}
-  std::string_view kind() const override { return "tap"; }
-  Stage stage() const override { return Stage::kMask; }
-  Variable apply(const Variable& x) override {
-    look_(x);
-    return x;
-  }
-  Json spec() const override { return {}; }
-
- private:
-  std::function<void(const Variable&)> look_;
-};
-
-// While it lives, in the chain.
-class Plugged {
- public:
-  Plugged(TransformChain& chain, const std::shared_ptr<Transform>& transform)
-      : chain_(chain), stage_(transform->stage()) {
-    chain.attach(transform);
-  }
-  ~Plugged() { chain_.detach(stage_); }
-  Plugged(const Plugged&) = delete;
-  Plugged& operator=(const Plugged&) = delete;
-
- private:
-  TransformChain& chain_;
-  Stage stage_;
-};
-
 // Where a constant per output channel can be added.
 Parameter& additive(WeightedLayer& layer) { return layer.norm.defined() ? layer.norm.beta : layer.bias; }
 
@@ -186,7 +154,7 @@ void correct_biases(Module& model, const Shape& input, const Batches& batches) {
   const Trace traced = trace(model, input);
   for (const TracedCall& call : traced.calls) {
     auto* const layer = dynamic_cast<WeightedLayer*>(call.module);
-    if (layer == nullptr || layer->weight.chain.find<FakeQuant>() == nullptr || !additive(*layer).defined()) {
+    if (layer == nullptr || layer->weight.chain.at(Stage::kFakeQuant) == nullptr || !additive(*layer).defined()) {
       continue;
     }
     const Variable lost = sub(layer->weight_before(Stage::kFakeQuant), layer->effective_weight());

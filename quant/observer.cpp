@@ -14,13 +14,11 @@ namespace whittle::inline WHITTLE_PRECISION::quant {
 namespace {
 
 constexpr int kBins = Observer::kBins;
-constexpr float kFloor = 1.0F / 256;  // of a channel's scale, as a share of the largest
+using arithmetic::kNothing;  // scale 1 for what is 0, or so small that codes of it would mean nothing
 
 // Weight of a new batch in the moving average of ranges.
 constexpr float kMomentum = 0.1F;
 
-// Scale 1 for what is 0, or so small that codes of it would mean nothing.
-constexpr float kNothing = 0x1p-100F;
 Grid zero_grid(Codes codes) { return {1, std::clamp(0, codes.low, codes.high), codes.low, codes.high}; }
 
 // The grid whose codes span [low, high], which holds 0. 1 and the lowest code where no normal scale does (A24).
@@ -176,7 +174,7 @@ GridsPtr weight_grids(const Tensor& w, const TensorSpec& spec) {
     largest = std::max(largest, scale);
   }
   for (Grid& grid : grids) {
-    grid.scale = largest == 0 ? 1 : std::max(grid.scale, largest * kFloor);
+    grid.scale = largest == 0 ? 1 : arithmetic::floored_scale(grid.scale, largest);
   }
   return make_grids(std::move(grids));
 }

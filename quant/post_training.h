@@ -21,7 +21,7 @@ Method method_named(std::string_view name);  // "static", "dynamic", "hybrid", "
 
 struct PostTrainingOptions {
   Method method = Method::kStatic;
-  QuantSpec spec{};  // kDynamic, kHybrid and kHalf look at what concerns them
+  QuantSpec spec{};  // kDynamic, kHybrid and kHalf look at what concerns them; `levels` are for kHybrid
   bool equalize = false;
   bool correct_biases = false;
   std::function<void(int64_t samples)> progress{};  // of calibration
@@ -31,7 +31,8 @@ struct PostTrainingOptions {
 // symmetric from 9 bits on.
 QuantSpec usual_spec(int weight_bits, int activation_bits);
 
-// Quantizes a float model in place. Calibration data are wanted by kStatic, and by correct_biases.
+// Quantizes a float model in place. Calibration data are wanted by kStatic, by correct_biases, and by multi-point that
+// looks at the error of outputs.
 CalibrationReport quantize(Module& model, const Shape& input, const PostTrainingOptions& options,
                            const Batches& batches = {});
 

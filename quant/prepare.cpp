@@ -10,6 +10,7 @@
 #include "layers/fold.h"
 #include "layers/leaves.h"
 #include "layers/trace.h"
+#include "quant/levels.h"
 
 namespace whittle::inline WHITTLE_PRECISION::quant {
 
@@ -96,8 +97,6 @@ class Plan {
 
 FakeQuant* quantizer_in(const TransformChain& chain) { return chain.find<FakeQuant>(); }
 
-constexpr float kMostBias = 1073741824.0F;  // 2^30
-
 // The grids of a weight, with scales raised where the bias would not fit beside inputs of scale sx (A5).
 GridsPtr with_room_for(const Tensor& bias, float sx, const GridsPtr& grids) {
   if (!bias.defined() || (grids->size() != 1 && static_cast<int64_t>(grids->size()) != bias.elements())) {
@@ -106,10 +105,7 @@ GridsPtr with_room_for(const Tensor& bias, float sx, const GridsPtr& grids) {
   Grids raised = *grids;
   for (int64_t c = 0; c < bias.elements(); ++c) {
     float& scale = raised[raised.size() == 1 ? 0 : static_cast<size_t>(c)].scale;
-    const float b = std::abs(static_cast<float>(bias.data()[c]));
-    if (b / (sx * scale) > kMostBias) {
-      scale = b / sx * (1 / kMostBias);
-    }
+    scale = arithmetic::scale_with_room(scale, static_cast<float>(bias.data()[c]), sx);
   }
   return make_grids(std::move(raised));
 }
@@ -144,6 +140,12 @@ void prepare(Module& model, const Shape& input, const QuantSpec& spec, const Pre
       if (weights.quantizes()) {
         (void)weight_runs(layer->weight.shape(), weights);
       }
+      if (weights.quantizes() && spec.levels.has_value()) {
+        check(*spec.levels, weights);
+        require(layer->weight.chain.at(Stage::kMask) == nullptr || has_zero(*spec.levels), "quantize",
+                "the weight of '", call.path, "' is pruned, and a grid of kind '", spec.levels->grid,
+                "' has no level at 0");
+      }
     }
   }
 
@@ -156,7 +158,10 @@ void prepare(Module& model, const Shape& input, const QuantSpec& spec, const Pre
       chain.attach(std::make_shared<FakeQuant>(Role::kActivation, activations));
     };
     if (layer != nullptr && weights.quantizes()) {
-      layer->weight.chain.attach(std::make_shared<FakeQuant>(Role::kWeight, weights, layer->weight.shape()));
+      const Shape& shape = layer->weight.shape();
+      layer->weight.chain.attach(
+          spec.levels.has_value() ? std::shared_ptr<Transform>(std::make_shared<Levels>(*spec.levels, weights, shape))
+                                  : std::make_shared<FakeQuant>(Role::kWeight, weights, shape));
     }
     if (!activations.quantizes()) {
       continue;

@@ -88,6 +88,25 @@ TensorSpec tensor_spec_from(const Json& json) {
           .dynamic = json.at("dynamic").get<bool>()};
 }
 
+Json to_json(const LevelSpec& spec) {
+  return {{"grid", spec.grid}, {"rounding", spec.rounding},
+          {"zero", spec.zero}, {"terms", spec.terms},
+          {"seed", spec.seed}, {"output_error", spec.output_error.has_value() ? Json(*spec.output_error) : Json()}};
+}
+
+LevelSpec level_spec_from(const Json& json) {
+  LevelSpec spec{.grid = json.at("grid").get<std::string>(),
+                 .rounding = json.at("rounding").get<std::string>(),
+                 .zero = json.at("zero").get<bool>(),
+                 .terms = json.at("terms").get<int>(),
+                 .output_error = std::nullopt,
+                 .seed = json.at("seed").get<uint64_t>()};
+  if (!json.at("output_error").is_null()) {
+    spec.output_error = json.at("output_error").get<double>();
+  }
+  return spec;
+}
+
 bool matches(const std::vector<std::string>& patterns, std::string_view path) {
   return std::ranges::any_of(patterns, [&](const std::string& pattern) {
     return pattern.ends_with('*') ? path.starts_with(std::string_view(pattern).substr(0, pattern.size() - 1))

@@ -1,6 +1,7 @@
 // What is to be quantized how: plain, validated data.
 //
 //   TensorSpec   of one tensor: bits, symmetry, granularity, how its range is found
+//   LevelSpec    of weights whose levels no integer program knows (quant/levels.h)
 //   QuantSpec    of a model: a TensorSpec for weights and one for activations, and who is left out
 //
 // A spec says nothing about ranges that were found (quant/observer.h), about rounding
@@ -8,6 +9,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -47,6 +49,18 @@ struct TensorSpec {
   friend bool operator==(const TensorSpec&, const TensorSpec&) = default;
 };
 
+// Levels of weights by the names of quant/array; bits and granularity are those of the TensorSpec.
+struct LevelSpec {
+  std::string grid = "affine";           // or "binary", "ternary", "ternary-exact", "multipoint"
+  std::string rounding = "nearest";      // where the grid leaves a choice
+  bool zero = false;                     // landmark sets and k-means: one level is exactly 0
+  int terms = 2;                         // multipoint: of every run; with output_error the most of any
+  std::optional<double> output_error{};  // multipoint: terms are added until a run's share of the error is at most this
+  uint64_t seed = 0;                     // of stochastic rounding
+
+  friend bool operator==(const LevelSpec&, const LevelSpec&) = default;
+};
+
 // Other bits for some layers: for their weights, and for what they give.
 struct LayerBits {
   std::string layer;  // a path; "*" at the end stands for anything
@@ -57,8 +71,9 @@ struct LayerBits {
 struct QuantSpec {
   TensorSpec weights{.per = Granularity::kChannel};
   TensorSpec activations{.symmetric = false};
-  std::vector<std::string> skip{};  // paths of layers left in float; "*" at the end stands for anything
-  std::vector<LayerBits> bits{};    // the first that fits a layer holds
+  std::optional<LevelSpec> levels{};  // of the weights; activations stay in float
+  std::vector<std::string> skip{};    // paths of layers left in float; "*" at the end stands for anything
+  std::vector<LayerBits> bits{};      // the first that fits a layer holds
   // Of the ends of the network: its input, the weights of its first and of its last layer with weights, and the result
   // of the last. 0: as everything else.
   int edge_bits = 0;
@@ -75,6 +90,8 @@ void check_activations(const TensorSpec& spec);
 
 Json to_json(const TensorSpec& spec);
 TensorSpec tensor_spec_from(const Json& json);
+Json to_json(const LevelSpec& spec);
+LevelSpec level_spec_from(const Json& json);
 
 // Whether `path` is named by a list of paths and prefixes with "*".
 bool matches(const std::vector<std::string>& patterns, std::string_view path);

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "core/error.h"
+#include "quant/levels.h"
 
 namespace whittle::inline WHITTLE_PRECISION::quant {
 
@@ -43,6 +44,9 @@ void read_bits(const std::string& word, QuantSpec& spec) {
 
 void read_word(const std::string& word, TrainingPlan& plan) {
   QuantSpec& spec = plan.spec;
+  const auto levels = [&spec]() -> LevelSpec& {
+    return spec.levels.has_value() ? *spec.levels : spec.levels.emplace();
+  };
   const size_t equals = word.find('=');
   if (equals != std::string::npos) {
     const std::string key = word.substr(0, equals);
@@ -55,8 +59,14 @@ void read_word(const std::string& word, TrainingPlan& plan) {
       plan.observe = number_in<double>(value, word);
     } else if (key == "freeze") {
       plan.freeze = number_in<double>(value, word);
+    } else if (key == "grid") {
+      levels().grid = value;
+    } else if (key == "rounding") {
+      levels().rounding = value;
+    } else if (key == "terms") {
+      levels().terms = number_in<int>(value, word);
     } else {
-      fail("qat", "'", key, "' is not known; there are edges, skip, observe and freeze");
+      fail("qat", "'", key, "' is not known; there are edges, skip, observe, freeze, grid, rounding and terms");
     }
     return;
   }
@@ -67,6 +77,8 @@ void read_word(const std::string& word, TrainingPlan& plan) {
     spec.weights.per = granularity_named(word);
   } else if (word == "symmetric") {
     spec.activations.symmetric = true;
+  } else if (word == "zero") {
+    levels().zero = true;
   } else if (word == "pact") {
     spec.weights.range = RangeRule::kLearnedStep;
     spec.activations.range = RangeRule::kLearnedClip;
@@ -74,7 +86,7 @@ void read_word(const std::string& word, TrainingPlan& plan) {
     spec.activations.range = RangeRule::kMovingAverage;
   } else {
     require(word == "lsq" || word == "minmax" || word == "mse", "qat", "'", word,
-            "' is not known; there are lsq, pact, minmax, average, mse, tensor, channel, group:N and symmetric");
+            "' is not known; there are lsq, pact, minmax, average, mse, tensor, channel, group:N, symmetric and zero");
     spec.weights.range = range_rule_named(word);
     // A least-error range needs a histogram, which training does not keep.
     spec.activations.range = word == "mse" ? RangeRule::kMovingAverage : spec.weights.range;
@@ -88,14 +100,24 @@ TrainingPlan parse_training(std::string_view text) {
   const std::vector<std::string> words = parts_of(text, ',');
   read_bits(words[0], plan.spec);
   const auto usual = [](int bits, RangeRule wide) { return bits < 8 ? RangeRule::kLearnedStep : wide; };
-  plan.spec.weights.range = usual(plan.spec.weights.bits, RangeRule::kMinMax);
+  // The scale of binary weights is their mean magnitude.
+  plan.spec.weights.range =
+      plan.spec.weights.bits == 1 ? RangeRule::kMinMax : usual(plan.spec.weights.bits, RangeRule::kMinMax);
   plan.spec.activations.range = usual(plan.spec.activations.bits, RangeRule::kMovingAverage);
-  plan.spec.edge_bits = plan.spec.weights.bits < 8 || plan.spec.activations.bits < 8 ? 8 : 0;
+  const bool on_levels = std::ranges::any_of(words, [](const std::string& w) { return w.starts_with("grid="); });
+  const bool is_wide =
+      plan.spec.weights.bits >= 8 && (plan.spec.activations.bits >= 8 || plan.spec.activations.bits == 0);
+  plan.spec.edge_bits = is_wide || on_levels ? 0 : 8;
   for (size_t i = 1; i < words.size(); ++i) {
     read_word(words[i], plan);
   }
   check_weights(plan.spec.weights);
   check_activations(plan.spec.activations);
+  if (plan.spec.levels.has_value()) {
+    plan.spec.weights.range = RangeRule::kMinMax;  // a grid finds its own
+    require(on_levels, "qat", "rounding, terms and zero are for weights on a grid that is named by grid=");
+    check(*plan.spec.levels, plan.spec.weights);
+  }
   require(plan.spec.edge_bits >= 0 && plan.spec.edge_bits <= 16, "qat", "edges=", plan.spec.edge_bits,
           " is outside 0 to 16");
   require(plan.observe >= 0 && plan.freeze <= 1 && plan.observe < plan.freeze, "qat", "observe=", plan.observe,

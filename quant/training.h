@@ -11,6 +11,8 @@
 //   edges=8                            bits of the network's input, first and last layer
 //   skip=PATH+PATH                     layers left in float
 //   observe=SHARE, freeze=SHARE        of the steps
+//   grid=NAME                          weights on another grid (quant/levels.h), from the first step to the last;
+//   rounding=NAME, zero, terms=N       how they get there. `w4a0` leaves activations in float
 #pragma once
 
 #include <string>

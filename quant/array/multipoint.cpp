@@ -1,6 +1,7 @@
 #include "quant/array/multipoint.h"
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
 #include <limits>
 #include <utility>
@@ -347,6 +348,9 @@ Quantized multipoint(std::span<const float> values, const MultiPointOptions& opt
     const auto terms = static_cast<int64_t>(group.terms.size());
     result.stored.codes += terms * size * options.bits;
     result.stored.scales += terms * 32 + (options.centred ? 64 : 0);
+    if (options.error_limit) {  // a decoder has to know how many there are
+      result.stored.codebooks += std::bit_width(static_cast<uint64_t>(options.terms - 1));
+    }
   }
   return result;
 }

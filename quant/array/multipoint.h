@@ -45,7 +45,8 @@ struct MultiPointOptions {
 // are fitted once more, each to what the rest of them leaves (the paper stops before
 // that), and of several first terms the one with the best end counts.
 //
-// Costs: `bits` per weight and term, 32 per term, and 64 for K and B where centred.
+// Costs: `bits` per weight and term, 32 per term, and 64 for K and B where centred; where groups choose, the
+// number of their terms in as many bits as the most needs.
 Quantized multipoint(std::span<const float> values, const MultiPointOptions& options);
 
 }  // namespace whittle::inline WHITTLE_PRECISION::quant::array

@@ -5,11 +5,13 @@
 #include <cmath>
 #include <filesystem>
 #include <fstream>
+#include <map>
 #include <string>
 #include <vector>
 
 #include "core/checkpoint.h"
 #include "tests/apps/command.h"
+#include "tests/datasets/files.h"
 
 namespace whittle {
 
@@ -94,6 +96,113 @@ TEST_SUITE("quantize") {
     }
   }
 
+  TEST_CASE("grids of weights: every layer is listed, and eval of the saved file agrees") {
+    const TempFolder folder;
+    const std::string model = trained(folder);
+    struct Case {
+      Words words;
+      int64_t most_codes;
+    };
+    for (const Case& one : {Case{{"--bits", "3", "--grid", "kmeans", "--per", "tensor"}, 8},
+                            Case{{"--bits", "3", "--grid", "power-of-two", "--per", "tensor"}, 8},
+                            Case{{"--bits", "1", "--grid", "binary"}, 2},
+                            Case{{"--bits", "4", "--rounding", "stochastic", "--seed", "3"}, 15},
+                            Case{{"--bits", "3", "--grid", "multipoint", "--output-error", "0.01"}, 7},
+                            Case{{"--bits", "4", "--layers"}, 15}}) {
+      CAPTURE(one.words.back());
+      const std::string out = folder / "grid.safetensors";
+      const Result result =
+          whittle_command(folder, Words{"quantize", model, "--method", "hybrid", "--json", "--out", out} + one.words);
+      CAPTURE(result.err);
+      REQUIRE(result.exit_code == 0);
+      const Json weights = result.json().at("weights");
+      CHECK(weights.at("layers").size() == 3);
+      for (const Json& row : weights.at("layers")) {
+        CHECK(contains(result.out, "  " + row.at("layer").get<std::string>() + " "));
+        CHECK(row.at("distinct_codes").get<int64_t>() <= one.most_codes);
+        CHECK(row.at("mse").get<double>() > 0);
+      }
+      CHECK(weights.at("bits_per_weight").get<double>() > 1);
+      CHECK(whittle_command(folder, {"eval", out, "--json"}).json().at("test") == result.json().at("test"));
+    }
+  }
+
+  TEST_CASE("learned rounding: layers gain, the same bytes for any thread count, and eval agrees") {
+    const TempFolder folder;
+    const std::string model = trained(folder);
+    for (const std::string method : {"hybrid", "static"}) {
+      for (const std::string threads : {"1", "2"}) {
+        const Result result =
+            whittle_command(folder, {"quantize", model, "--method", method, "--bits", "3", "--rounding", "adaround",
+                                     "--steps", "100", "--json", "--threads", threads, "--out", folder / threads});
+        CAPTURE(result.err);
+        REQUIRE(result.exit_code == 0);
+        const Json json = result.json();
+        CHECK(json.at("adaround").size() == 3);
+        for (const Json& row : json.at("adaround")) {
+          CHECK(row.at("learned").get<double>() <= row.at("nearest").get<double>());
+        }
+        CHECK(whittle_command(folder, {"eval", folder / threads, "--json"}).json().at("test") == json.at("test"));
+      }
+      CHECK(contents(folder / "1") == contents(folder / "2"));
+    }
+  }
+
+  TEST_CASE("Edge's methods: rows of its telescope tables, to the sample") {
+    const auto data = real_data();
+    if (!data || !std::filesystem::is_directory(*data / "edge-weights")) {
+      return;
+    }
+    struct Row {
+      std::string method;
+      std::string bits;
+      double accuracy;
+    };
+    const std::map<std::string, std::vector<Row>> tables = {
+        {"simple",
+         {{"mr", "8", 0.8578}, {"rr:uniform", "8", 0.8588}, {"rr:normal", "4", 0.8094}, {"mr:iqr", "4", 0.6399}}},
+        {"complex",
+         {{"mr", "4", 0.8654}, {"rr:uniform", "4", 0.8638}, {"rr:histogram", "6", 0.8659}, {"rr:iqr", "4", 0.8630}}}};
+    const TempFolder folder;
+    for (const auto& [size, rows] : tables) {
+      // A net of this kind, with Edge's weights in it.
+      const std::string file = folder / size;
+      REQUIRE(whittle_command(folder, {"train", "--model", "edge-" + size, "--data", "telescope", "--protocol", "edge",
+                                       "--data-dir", *data, "--epochs", "1", "--quiet", "--out", file})
+                  .exit_code == 0);
+      Checkpoint net = load_checkpoint(file);
+      const Checkpoint edge =
+          load_checkpoint(*data / "edge-weights" / ("telescope_" + size + ".safetensors"), {.allow_foreign = true});
+      std::map<int, std::string> layers;  // net.0, net.3, ... are the linear layers in their order
+      for (const auto& [name, tensor] : edge.tensors) {
+        layers[std::stoi(name.substr(4))] = name.substr(0, name.rfind('.'));
+      }
+      auto own = net.tensors.begin();  // fc1.bias, fc1.weight, fc2.bias, ...
+      for (const auto& [number, path] : layers) {
+        for (const char* part : {".bias", ".weight"}) {
+          while (own != net.tensors.end() && !own->first.ends_with(part)) {  // dropout has a position
+            ++own;
+          }
+          REQUIRE(own != net.tensors.end());
+          own->second = edge.at(path + part);
+          ++own;
+        }
+      }
+      save_checkpoint(file, net);
+      for (const Row& row : rows) {
+        CAPTURE(row.method);
+        const std::string out = folder / "edge.safetensors";
+        const Result result = whittle_command(folder, {"quantize", file, "--edge-compatible", row.method, "--bits",
+                                                       row.bits, "--data-dir", *data, "--json", "--out", out});
+        CAPTURE(result.err);
+        REQUIRE(result.exit_code == 0);
+        const double accuracy = result.json().at("test").at("accuracy").get<double>();
+        CHECK(std::llround(accuracy * 3804) == std::llround(row.accuracy * 3804));
+        CHECK(result.json().at("edge_compatible") == row.method);
+      }
+    }
+  }
+
   TEST_CASE("bad arguments and files: one sentence, nothing written") {
     const TempFolder folder;
     const std::string model = trained(folder);
@@ -123,6 +232,22 @@ TEST_SUITE("quantize") {
     says({"--method", "fp16", "--skip", "conv7"}, "skip 'conv7' fits no layer of the model");
     says({"--samples", "0"}, "--samples 0 is not at least 1");
     says({"--method", "dynamic", "--sensitivity"}, "--sensitivity is for static and hybrid quantization");
+    const Words hybrid = {"--method", "hybrid"};
+    says(hybrid + Words{"--grid", "magic"}, "there is no grid 'magic'; there are affine, mid-rise");
+    says(hybrid + Words{"--grid", "binary"}, "binary weights have 1 bit, not 8");
+    says(hybrid + Words{"--rounding", "up"}, "'up' is none of nearest");
+    says(hybrid + Words{"--terms", "2"}, "--zero, --terms and --output-error go with a --grid");
+    says(hybrid + Words{"--grid", "kmeans", "--terms", "2"}, "--terms is for --grid multipoint");
+    says(hybrid + Words{"--grid", "kmeans", "--rounding", "adaround"}, "--rounding adaround is for the grid of");
+    says(hybrid + Words{"--grid", "kmeans", "--sensitivity"}, "--sensitivity is for the grid of the integer program");
+    says(hybrid + Words{"--rounding", "adaround", "--steps", "0"}, "--steps 0 is not at least 1");
+    says(hybrid + Words{"--rounding", "adaround", "--correct-biases"}, "--correct-biases has nothing to correct");
+    says({"--method", "dynamic", "--rounding", "adaround"}, "--rounding adaround is for static and hybrid");
+    says({"--grid", "kmeans"}, "which is the method hybrid, not static");
+    says({"--edge-compatible", "xr"}, "'xr'");
+    says({"--edge-compatible", "rr:magic"}, "magic");
+    says({"--edge-compatible", "mr", "--terms", "3"}, "--terms is for multipoint, not for mr");
+    says({"--edge-compatible", "mr", "--bits", "17"}, "17");
     says({"--calib", "nowhere"}, "nowhere");
     says({"--calib", "mnist", "--data-dir", folder / "empty"}, "mnist");
     says({"--calib", "glyphs"}, "glyphs");  // of another shape
