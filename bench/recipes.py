@@ -2,9 +2,11 @@
 
     recipes.py WHITTLE weights list            what there is, and what of it is trained
     recipes.py WHITTLE weights NAME [SEED]     train one net (every seed of its row)
-    recipes.py WHITTLE results [NAME...]       train the quick rows, or those named; rewrite the table
+    recipes.py WHITTLE results [NAME...]       train the quick rows, or those named; rewrite the tables
+    recipes.py WHITTLE results GROUP           the same for a group's quick rows, and those that are trained
 
-A net lives in the cache folder as NAME-seedS.safetensors. Beside it, NAME-seedS.json
+A row with `train` is a net of its own. A row with `base` and `steps` begins with another row's net: each step is a
+whittle command, the last one's test figure is the row's. A net lives in the cache folder as NAME-seedS.safetensors. Beside it, NAME-seedS.json
 records the command, the figures and the file's sha256 once the training has ended; a
 training that was stopped goes on where it was. A net whose recipe has changed since is
 trained anew.
@@ -27,6 +29,7 @@ RECIPES = ROOT / "bench" / "recipes.toml"
 FIGURES = ROOT / "bench" / "results.json"
 PAGE = ROOT / "docs" / "results.md"
 BEGIN, END = "<!-- table: written by ./run results -->", "<!-- end of table -->"
+DERIVED_BEGIN, DERIVED_END = "<!-- compressed: written by ./run results -->", "<!-- end of compressed -->"
 
 
 def stop(message):
@@ -125,6 +128,104 @@ class Net:
         return [float(line[column]) for line in lines]
 
 
+class Derived(Net):
+    """A net made of another row's by the commands of `steps`: "prune {in} --amount 0.5", "train --from {in} ..."."""
+
+    def __init__(self, name, recipe, seed, recipes):
+        super().__init__(name, {"train": ""}, seed)
+        self.base = net_of(recipes, recipe["base"], seed)
+        self.steps = [shlex.split(step) for step in recipe["steps"]]
+
+    def record(self):
+        base = self.base.record()
+        self.arguments = [*self.steps, base and base["sha256"]]  # of another base it is another net
+        return super().record() if base else None
+
+    def train(self, whittle):
+        self.base.train(whittle)
+        if record := self.record():
+            return record
+        self.file.parent.mkdir(parents=True, exist_ok=True)
+        goes_on, results = self._so_far()
+        for number in range(len(results), len(self.steps)):
+            print(f"{self.label}: {'going on with' if goes_on else ''} step {number + 1} of {len(self.steps)} ...",
+                  flush=True)
+            results.append(self._run(whittle, number, goes_on))
+            goes_on = False
+            self._begun().write_text(json.dumps({"arguments": self.arguments, "results": results}))
+        before = self.base.record()["test"]
+        last = results[-1]
+        test = last["test"].get("after", last["test"])
+        record = {
+            "arguments": self.arguments,
+            "test": test,
+            "before": before,
+            "ratios": ratios(results),
+            "sha256": hashlib.sha256(self.file.read_bytes()).hexdigest(),
+            "date": datetime.date.today().isoformat(),
+            "cpu": cpu_name(),
+            "threads": len(os.sched_getaffinity(0)),
+        }
+        temporary = self.record_file.with_suffix(".new")
+        temporary.write_text(json.dumps(record, indent=1) + "\n")
+        temporary.replace(self.record_file)
+        self._begun().unlink()
+        return record
+
+    def _so_far(self):
+        """Whether a step was stopped half-way, and the results of those before."""
+        try:
+            begun = json.loads(self._begun().read_text())
+        except (OSError, ValueError):
+            begun = {}
+        if begun.get("arguments") == self.arguments:
+            return True, begun["results"]
+        for number in range(len(self.steps)):
+            out = self._out(number)
+            for old in out.parent.glob(out.name + "*"):  # and the states of trainings beside it
+                old.unlink()
+        self._begun().write_text(json.dumps({"arguments": self.arguments, "results": []}))
+        return False, []
+
+    def _out(self, number):
+        last = number == len(self.steps) - 1
+        return self.file if last else self.file.with_name(f"{self.file.stem}.step{number + 1}.safetensors")
+
+    def _run(self, whittle, number, goes_on):
+        start = self.base.file if number == 0 else self._out(number - 1)
+        words = [str(start) if word == "{in}" else word for word in self.steps[number]]
+        trains = "--epochs" in words
+        run = subprocess.run(
+            [whittle, *words, "--out", self._out(number), "--json", "--quiet",
+             *(["--resume"] if goes_on and trains else [])],
+            stdout=subprocess.PIPE, text=True)
+        if run.returncode != 0:
+            stop(f"{self.label}: whittle {words[0]} ended with {run.returncode}")
+        return json.loads(run.stdout.strip().splitlines()[-1])
+
+
+def ratios(results):
+    """How much less there is after all steps, from what they printed: weights, multiplications, time."""
+    found = {}
+    for result in results:
+        if result.get("layers") and "zeros" in result["layers"][0]:
+            left = sum(layer["elements"] - layer["zeros"] for layer in result["layers"])
+            found["weights"] = sum(layer["elements"] for layer in result["layers"]) / max(1, left)
+        for key, name in (("macs", "macs"), ("latency_us", "speed")):
+            if key in result and result[key]["before"] != result[key]["after"]:
+                found[name] = found.get(name, 1) * result[key]["before"] / result[key]["after"]
+    return found
+
+
+def net_of(recipes, name, seed):
+    recipe = recipes[name]
+    return Derived(name, recipe, seed, recipes) if "base" in recipe else Net(name, recipe, seed)
+
+
+def seeds_of(recipe):
+    return range(recipe.get("seeds", 1))
+
+
 def figure(record):
     """A row's metric: accuracy in percent, or the mean squared error."""
     test = record["test"]
@@ -147,7 +248,53 @@ def summary(row, recipe):
     return mean, spread, wanted, holds
 
 
+def derived_summary(row, recipe):
+    """What was lost against the base, in points (or parts of the error), and whether all that is wanted holds."""
+    mean = statistics.fmean(row["values"])
+    before = statistics.fmean(row["before"])
+    lost = before - mean if row["metric"] == "accuracy" else 100 * (mean / before - 1)
+    ratios = {key: statistics.fmean(ratio[key] for ratio in row["ratios"]) for key in row["ratios"][0]}
+    holds = lost <= recipe["lose"] + 1e-9 and all(
+        ratios.get(key, 1) >= least for key, least in recipe.get("least", {}).items())
+    return mean, before, lost, ratios, holds
+
+
+def write_derived(recipes, figures):
+    """The table of compressed nets, as lines."""
+    lines = [
+        "| net | of | before | after | lost | allowed | fewer weights | fewer MACs | faster | runs | measured |",
+        "|---|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    for name, recipe in recipes.items():
+        row = figures.get(name)
+        if row is None:
+            lines.append(f"| {name} | {recipe['base']} | not measured yet | | | | | | | | |")
+            continue
+        mean, before, lost, ratios, holds = derived_summary(row, recipe)
+        unit = "" if row["metric"] == "accuracy" else " %"
+        wanted = recipe.get("least", {})
+        times = [f"{ratios[key]:.4g}x" + (f" (≥ {wanted[key]}x)" if key in wanted else "") if key in ratios else ""
+                 for key in ("weights", "macs", "speed")]
+        lines.append(
+            f"| {name} | {recipe['base']} | {digits(row['metric'], before)} | {digits(row['metric'], mean)} |"
+            f" {'**' if holds else ''}{lost:.2f}{unit}{'**' if holds else ''} | {recipe['lose']:g}{unit} |"
+            f" {' | '.join(times)} | {len(row['values'])} | {row['date']} |")
+    lines += ["", "```sh"]
+    for name, recipe in recipes.items():
+        lines += [f"# {name}", *(f"whittle {step.replace('{in}', '...')}" for step in recipe["steps"])]
+    return [*lines, "```"]
+
+
+def between(text, begin, end, lines):
+    """The page with these lines where the marks are; unchanged if it has none."""
+    before, mark, rest = text.partition(begin)
+    if not mark:
+        return text
+    return before + "\n".join([begin, "", *lines, "", end]) + rest.partition(end)[2]
+
+
 def write_page(recipes, figures):
+    every, recipes = recipes, {name: recipe for name, recipe in recipes.items() if "train" in recipe}
     lines = [
         "| net | test | runs | wanted | parameters | one run | measured |",
         "|---|---|---|---|---|---|---|",
@@ -167,17 +314,16 @@ def write_page(recipes, figures):
         commands.append(f"# {name}\nwhittle train {recipe['train']}")
     commands.append("```")
     machines = sorted({f"{row['cpu']}, {row['threads']} threads" for row in figures.values()})
-    text = PAGE.read_text()
-    before, _, rest = text.partition(BEGIN)
-    _, _, after = rest.partition(END)
-    table = "\n".join([BEGIN, "", *lines, "", *[f"Measured on {machine}." for machine in machines], *commands, "", END])
-    PAGE.write_text(before + table + after)
+    text = between(PAGE.read_text(), BEGIN, END,
+                   [*lines, "", *[f"Measured on {machine}." for machine in machines], *commands])
+    derived = {name: recipe for name, recipe in every.items() if "base" in recipe}
+    PAGE.write_text(between(text, DERIVED_BEGIN, DERIVED_END, write_derived(derived, figures)))
 
 
 def verb_list(recipes):
     print(f"cache folder: {cache_folder()}")
     for name, recipe in recipes.items():
-        nets = [Net(name, recipe, seed) for seed in range(recipe["seeds"])]
+        nets = [net_of(recipes, name, seed) for seed in seeds_of(recipe)]
         done = [record for net in nets if (record := net.record())]
         half = sum(net.state() == "stopped half-way" for net in nets)
         text = f"{len(done)} of {len(nets)} trained" + (f", {half} stopped half-way" if half else "")
@@ -188,9 +334,8 @@ def verb_list(recipes):
 
 
 def verb_weights(recipes, whittle, name, seeds):
-    recipe = recipes[name]
     for seed in seeds:
-        net = Net(name, recipe, seed)
+        net = net_of(recipes, name, seed)
         metric, value = figure(net.train(whittle))
         print(f"{net.label}: test {metric} {digits(metric, value)}, {net.file}")
 
@@ -200,16 +345,24 @@ def verb_results(recipes, whittle, names):
     failed = []
     for name in names:
         recipe = recipes[name]
-        records = [Net(name, recipe, seed).train(whittle) for seed in range(recipe["seeds"])]
+        records = [net_of(recipes, name, seed).train(whittle) for seed in seeds_of(recipe)]
         row = figures[name] = {
             "metric": figure(records[0])[0],
             "values": [round(figure(record)[1], 6) for record in records],
-            "parameters": records[0]["parameters"],
-            "seconds": statistics.median(record["seconds"] for record in records),
             **{key: records[-1][key] for key in ("date", "cpu", "threads")},
         }
-        mean, spread, wanted, holds = summary(row, recipe)
-        print(f"{name}: {digits(row['metric'], mean)}{spread}, wanted {wanted}: {'yes' if holds else 'NO'}")
+        if "base" in recipe:
+            row["before"] = [round(figure({"test": record["before"]})[1], 6) for record in records]
+            row["ratios"] = [{key: round(ratio, 4) for key, ratio in record["ratios"].items()} for record in records]
+            mean, before, lost, ratios, holds = derived_summary(row, recipe)
+            print(f"{name}: {digits(row['metric'], before)} -> {digits(row['metric'], mean)}, lost {lost:.2f} of "
+                  f"{recipe['lose']:g}" + "".join(f", {ratio:.4g}x {key}" for key, ratio in ratios.items())
+                  + f": {'yes' if holds else 'NO'}", flush=True)
+        else:
+            row["parameters"] = records[0]["parameters"]
+            row["seconds"] = statistics.median(record["seconds"] for record in records)
+            mean, spread, wanted, holds = summary(row, recipe)
+            print(f"{name}: {digits(row['metric'], mean)}{spread}, wanted {wanted}: {'yes' if holds else 'NO'}")
         if not holds:
             failed.append(name)
     FIGURES.write_text(json.dumps({name: figures[name] for name in recipes if name in figures}, indent=1) + "\n")
@@ -218,17 +371,25 @@ def verb_results(recipes, whittle, names):
         stop(f"below what was wanted: {', '.join(failed)}")
 
 
+def group_of(recipes, group):
+    """The rows of a group that are quick or done."""
+    return [name for name, recipe in recipes.items() if recipe.get("group") == group and (
+        recipe.get("quick") or all(net_of(recipes, name, seed).record() for seed in seeds_of(recipe)))]
+
+
 def main():
     whittle, verb, *rest = sys.argv[1:]
     recipes = tomllib.loads(pathlib.Path(os.environ.get("WHITTLE_RECIPES", RECIPES)).read_text())
     names = [argument for argument in rest if not argument.isdigit()]
+    if verb == "results":  # a group stands for its rows
+        names = [row for name in names for row in ([name] if name in recipes else group_of(recipes, name) or [name])]
     for name in names:
         if name not in recipes and name != "list":
             stop(f"there is no net '{name}'; `./run weights list` names them")
     if verb == "weights" and names in ([], ["list"]):
         verb_list(recipes)
     elif verb == "weights" and len(names) == 1 and len(rest) <= 2:
-        seeds = [int(argument) for argument in rest[1:]] or range(recipes[names[0]]["seeds"])
+        seeds = [int(argument) for argument in rest[1:]] or seeds_of(recipes[names[0]])
         verb_weights(recipes, whittle, names[0], seeds)
     elif verb == "results":
         verb_results(recipes, whittle, names or [name for name, recipe in recipes.items() if recipe.get("quick")])
