@@ -46,8 +46,8 @@ struct AdmmArguments {
   int64_t epochs = 0;  // 0: none
   std::string levels;
   std::vector<std::string> sets;  // "fc1=0.98+kmeans:4"
-  double rho = 1e-3;
-  double growth = 1.5;
+  double rho = 1e-2;
+  double growth = 2;
   double most_rho = 1;
   int64_t every = 0;
 };

@@ -53,8 +53,9 @@ void play_lottery(const LotteryArguments& arguments, const std::string& model, c
                   bool json) {
   const Checkpoint checkpoint = load_checkpoint(model);
   const zoo::Description description = zoo::description_of(checkpoint);
-  const auto [data_arguments, splits] = data_of("prune", model, checkpoint, data);
-  const data::DataInfo& about = data::info(data_arguments.name);
+  const SavedData saved = data_of("prune", model, checkpoint, data);
+  const data::Splits& splits = saved.splits;
+  const data::DataInfo& about = data::info(saved.arguments.name);
   const std::shared_ptr<Module> net = zoo::build(description);
   initialize(*net, {.seed = fit.seed});
 
@@ -75,7 +76,7 @@ void play_lottery(const LotteryArguments& arguments, const std::string& model, c
   }
   options.fit.stop = StopOnSignal::asked();
   options.fit.metadata = {{zoo::kModelKey, zoo::to_text(description)},
-                          {kDataKey, data_arguments.text()},
+                          {kDataKey, saved.arguments.text()},
                           {kPreprocessingKey, data::to_json(splits.train.preprocessing())}};
   Progress progress(std::cout, {.terminal = true, .classification = !about.regression});
   if (!quiet) {
@@ -107,7 +108,7 @@ void play_lottery(const LotteryArguments& arguments, const std::string& model, c
     }
     std::cout << json_line({{"model", model},
                             {"out", out},
-                            {"data", data_arguments.name},
+                            {"data", saved.arguments.name},
                             {"net", description.name},
                             {"share", arguments.share},
                             {"rewind_step", arguments.rewind_step},

@@ -78,8 +78,8 @@ Tensor savings(const Tensor& values, std::span<const float> levels);
 
 struct AdmmOptions {
   AdmmSets sets{};  // layers without a set are left alone
-  double rho = 1e-3;
-  double growth = 1.3;  // of rho, at each update
+  double rho = 1e-2;
+  double growth = 2;    // of rho, at each update
   double most_rho = 1;  // ... as far as this
   int64_t every = 0;    // steps between updates; 0: 10 updates over the training
 };

@@ -111,7 +111,9 @@ TEST_SUITE("lottery") {
         CHECK(row.stop_test.samples == 100);
         CHECK(starts.first[at] == 0);
         int64_t kept = 0;
-        for (const auto& [name, elements] : kWeights) {
+        for (const auto& weight : kWeights) {
+          const std::string& name = weight.first;
+          const int64_t elements = weight.second;
           CAPTURE(name);
           const double share = name == "fc3.weight" ? 0.15 : 0.3;
           const auto gone = std::lrint((1 - std::pow(1 - share, round)) * static_cast<double>(elements));
