@@ -371,10 +371,21 @@ def verb_results(recipes, whittle, names):
         stop(f"below what was wanted: {', '.join(failed)}")
 
 
+def done(recipes, name):
+    return all(net_of(recipes, name, seed).record() for seed in seeds_of(recipes[name]))
+
+
+def quick(recipes, name):
+    """Whether a row takes minutes at most: so must the net that it begins with, unless it is there."""
+    recipe = recipes[name]
+    base = recipe.get("base")
+    return recipe.get("quick", False) and (base is None or done(recipes, base) or quick(recipes, base))
+
+
 def group_of(recipes, group):
     """The rows of a group that are quick or done."""
-    return [name for name, recipe in recipes.items() if recipe.get("group") == group and (
-        recipe.get("quick") or all(net_of(recipes, name, seed).record() for seed in seeds_of(recipe)))]
+    return [name for name, recipe in recipes.items()
+            if recipe.get("group") == group and (quick(recipes, name) or done(recipes, name))]
 
 
 def main():
@@ -392,7 +403,7 @@ def main():
         seeds = [int(argument) for argument in rest[1:]] or seeds_of(recipes[names[0]])
         verb_weights(recipes, whittle, names[0], seeds)
     elif verb == "results":
-        verb_results(recipes, whittle, names or [name for name, recipe in recipes.items() if recipe.get("quick")])
+        verb_results(recipes, whittle, names or [name for name in recipes if quick(recipes, name)])
     else:
         stop("weights takes `list`, or a name and perhaps a seed")
 
