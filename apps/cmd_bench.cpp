@@ -1,7 +1,6 @@
 // whittle bench: how long one sample takes.
 
 #include <algorithm>
-#include <chrono>
 #include <cstdint>
 #include <cstring>
 #include <iomanip>
@@ -11,6 +10,8 @@
 #include <vector>
 
 #include "apps/cli.h"
+#include "apps/data_options.h"
+#include "apps/latency.h"
 #include "apps/machine.h"
 #include "apps/models.h"
 #include "apps/program.h"
@@ -34,23 +35,8 @@ struct Options {
   bool json = false;
 };
 
-// Nanoseconds of so many runs, after some that nobody measures.
-template <class Run>
-std::vector<int64_t> times_of(int64_t runs, Run run) {
-  for (int64_t i = 0; i < std::max<int64_t>(1, runs / 10); ++i) {
-    run();
-  }
-  std::vector<int64_t> times(static_cast<size_t>(runs));
-  for (int64_t& time : times) {
-    const auto start = std::chrono::steady_clock::now();
-    run();
-    time = std::chrono::duration_cast<std::chrono::nanoseconds>(std::chrono::steady_clock::now() - start).count();
-  }
-  return times;
-}
-
 // Each thread runs samples of its own, on an arena of its own.
-std::vector<int64_t> times_of(const ProgramFile& program, const Options& options) {
+std::vector<int64_t> program_times(const ProgramFile& program, const Options& options) {
   std::vector<std::vector<int64_t>> of_thread(static_cast<size_t>(options.threads));
   parallel_for(options.threads, [&](int64_t t) {
     runtime::Engine::Lease lease = program.engine().acquire();
@@ -76,15 +62,6 @@ std::vector<int64_t> times_of(const ProgramFile& program, const Options& options
   return all;
 }
 
-std::vector<int64_t> times_of(Module& model, const Shape& sample, const Options& options) {
-  std::vector<int64_t> extents{1};
-  std::ranges::copy(sample.dims(), std::back_inserter(extents));
-  const EvaluationMode evaluation(model);
-  const NoGrad no_grad;
-  const Tensor x = Tensor::normal(Shape(extents), {.seed = 1});
-  return times_of(options.runs, [&] { model(x); });
-}
-
 void bench(const Options& options) {
   require(options.runs >= 1 && options.runs <= 10'000'000, "bench", "--runs ", options.runs,
           " is not between 1 and 10000000");
@@ -100,17 +77,14 @@ void bench(const Options& options) {
     const bool integer_only = (file.engine().program().features() & ~runtime::kIntegerFeatures) == 0;
     const runtime::Kernels& tables = file.engine().kernels();
     kernels = integer_only ? tables.int8->name : std::string(tables.int8->name) + ", " + tables.f32->name;
-    times = times_of(file, options);
+    times = program_times(file, options);
   } else {
     const Checkpoint checkpoint = load_checkpoint(options.model);
     const std::shared_ptr<Module> model = load_model(checkpoint);
     kernels = train_kernels().name;
-    times = times_of(*model, *zoo::description_of(checkpoint).options.input, options);
+    times = times_of(*model, one_sample(*zoo::description_of(checkpoint).options.input), options.runs);
   }
-  std::ranges::sort(times);
-  const auto microseconds = [&](size_t percent) {
-    return static_cast<double>(times[(times.size() - 1) * percent / 100]) / 1000;
-  };
+  const auto microseconds = [&](size_t percent) { return microseconds_at(times, percent); };
   std::cout << std::fixed << std::setprecision(2) << options.model << ": one sample in " << microseconds(50)
             << " us (median; p10 " << microseconds(10) << ", p90 " << microseconds(90) << "), " << times.size()
             << " runs, " << options.threads

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cstdio>
 #include <filesystem>
+#include <functional>
 #include <iostream>
 #include <memory>
 #include <optional>
@@ -13,12 +14,16 @@
 
 #include "apps/cli.h"
 #include "apps/data_options.h"
+#include "apps/latency.h"
+#include "apps/lottery.h"
 #include "apps/metrics_text.h"
 #include "apps/models.h"
 #include "apps/pruning.h"
 #include "apps/stopping.h"
 #include "apps/text.h"
 #include "apps/training_options.h"
+#include "compress/admm.h"
+#include "compress/lottery.h"
 #include "core/checkpoint.h"
 #include "core/error.h"
 #include "core/json.h"
@@ -28,6 +33,7 @@
 #include "prune/compact.h"
 #include "prune/edge.h"
 #include "prune/sensitivity.h"
+#include "quant/array/edge_model.h"
 #include "train/fit.h"
 #include "train/progress.h"
 
@@ -35,9 +41,22 @@ namespace whittle::apps {
 
 namespace {
 
+// Epochs of ADMM before the retraining, and where it pulls which layer to.
+struct AdmmArguments {
+  int64_t epochs = 0;  // 0: none
+  std::string levels;
+  std::vector<std::string> sets;  // "fc1=0.98+kmeans:4"
+  double rho = 1e-2;
+  double growth = 2;
+  double most_rho = 1;
+  int64_t every = 0;
+};
+
 struct Options {
   std::string model;
   std::string out;
+  LotteryArguments lottery;
+  AdmmArguments admm;
   PruneSpec spec;
   std::vector<std::string> layer_amounts;  // "conv1=0.3"
   DataArguments data;
@@ -47,9 +66,12 @@ struct Options {
   int64_t rounds = 1;
   bool gradual = false;
   std::string rewind;
+  bool structured = false;  // channels, and compact
   bool compact = false;
   bool permanent = false;
+  bool edge_compatible = false;  // the method edge
   bool edge_keep_statistics = false;
+  std::string edge_quantize;  // "rr:uniform:8"
   bool sensitivity = false;
   std::vector<std::string> sweep;
   std::string split = "validation";
@@ -107,8 +129,78 @@ std::vector<double> sweep_amounts(const std::vector<std::string>& texts) {
   return amounts;
 }
 
+// "rr:uniform:8" -> what quantizes before Edge's pruning; nothing of "".
+std::function<void(Module&)> edge_quantizer(const std::string& text, uint64_t seed) {
+  if (text.empty()) {
+    return {};
+  }
+  const size_t colon = text.rfind(':');
+  const std::string bits = colon == std::string::npos ? "" : text.substr(colon + 1);
+  require(!bits.empty() && bits.size() <= 2 && bits.find_first_not_of("0123456789") == std::string::npos, "prune",
+          "--edge-quantize is METHOD:BITS, like rr:uniform:8, not '", text, "'");
+  const quant::edge::EdgeOptions options{
+      .method = quant::edge::parse_edge_method(text.substr(0, colon)), .bits = std::stoi(bits), .seed = seed};
+  return [options](Module& model) { quant::edge::edge_quantize(model, options); };
+}
+
+// A lottery has rounds of its own, and of what else this verb can do it takes nothing.
+void check_lottery(const Options& o) {
+  require(!o.out.empty(), "prune", "--out is missing: the folder of the lottery");
+  require(o.fit.epochs > 0, "prune", "--lottery needs --epochs: of each net");
+  require(o.spec.method == "magnitude" && o.spec.granularity == "element" && !o.spec.amount.has_value() &&
+              !o.spec.sigma.has_value() && !o.spec.lambda.has_value() && o.layer_amounts.empty() && !o.gradual &&
+              o.rewind.empty() && !o.compact && !o.permanent && !o.scans() && o.admm.epochs == 0,
+          "prune", "--lottery prunes single weights by magnitude, --share of them in each of --rounds; of the others ",
+          "it takes --scope, --include, --skip, --last and what is about data and training");
+  require(o.spec.scope == "local" || o.spec.scope == "global", "prune", "there is no scope '", o.spec.scope,
+          "'; there are local and global");
+  require(o.spec.last == "spare" || o.spec.last == "half" || o.spec.last == "same", "prune",
+          "the last layer cannot be treated as '", o.spec.last, "'; there are spare, half and same");
+  for (const std::string& control : o.lottery.controls) {
+    compress::lottery_net_named(control);
+  }
+}
+
+void check_admm(Options& o) {
+  require(o.admm.epochs >= 0, "prune", "--admm ", o.admm.epochs, " is no number of epochs");
+  if (o.admm.epochs == 0) {
+    require(o.admm.levels.empty() && o.admm.sets.empty(), "prune", "--levels and --set are for --admm");
+    return;
+  }
+  require(o.fit.epochs > 0, "prune", "--admm needs --epochs: of the retraining behind it");
+  require(o.spec.method == "magnitude" && o.spec.scope == "local" && o.spec.last != "half" && o.rounds == 1 &&
+              !o.gradual && o.rewind.empty() && !o.spec.sigma.has_value() && o.layer_amounts.empty() && !o.scans(),
+          "prune", "--admm is a schedule of its own, by magnitude and layer by layer; amounts by layer are --set");
+  if (!o.admm.levels.empty()) {
+    (void)compress::AdmmLevels::parse(o.admm.levels);
+  }
+  if (!o.spec.amount.has_value() && !o.spec.granularity.starts_with("nm:") &&
+      !(o.admm.levels.empty() && o.admm.sets.empty())) {
+    o.spec.amount = 0;  // levels alone, or --set says it
+  }
+}
+
 // Whatever is wrong with the command itself is said before a file is read.
 void check(Options& o) {
+  if (o.edge_compatible) {
+    require(o.spec.method == "magnitude" || o.spec.method == "edge", "prune",
+            "--edge-compatible is a method of its own; leave out --method");
+    o.spec.method = "edge";
+  }
+  if (o.structured) {
+    require(o.spec.granularity == "element" || o.spec.granularity == "channel", "prune",
+            "--structured takes out channels; leave out --granularity");
+    o.spec.granularity = "channel";
+    o.compact = true;
+  }
+  if (o.lottery.on) {
+    check_lottery(o);
+    o.fit.momentum = o.momentum.value_or(o.fit.momentum);
+    return;
+  }
+  require(o.lottery.controls.empty() && o.lottery.rewind_step == 0, "prune",
+          "--controls and --rewind-step are for --lottery");
+  check_admm(o);
   require(!o.scans() || !o.spec.granularity.starts_with("nm:"), "prune",
           "--sensitivity and --sweep try amounts, and the pattern ", o.spec.granularity, " has none");
   if (o.scans() && !o.spec.sigma.has_value()) {
@@ -136,8 +228,10 @@ void check(Options& o) {
   require(!edge || (!o.trains() && o.spec.granularity == "element" && o.spec.scope == "local" && !o.compact &&
                     !o.permanent && o.spec.include.empty() && o.spec.skip.empty()),
           "prune", "the method edge prunes every tensor once, by element; it takes no other option than --amount, ",
-          "--keep-statistics and --sweep");
-  require(edge || !o.edge_keep_statistics, "prune", "--keep-statistics is for the method edge");
+          "--keep-statistics, --edge-quantize and --sweep");
+  require(edge || (!o.edge_keep_statistics && o.edge_quantize.empty()), "prune",
+          "--keep-statistics and --edge-quantize are for the method edge");
+  (void)edge_quantizer(o.edge_quantize, 0);
   require(o.score.samples >= 1 && o.score.batch >= 1, "prune", "--score-samples ", o.score.samples,
           " and --score-batch ", o.score.batch, " must be at least 1");
   require(o.split == "test" || o.split == "validation" || o.split == "train", "prune", "there is no split '", o.split,
@@ -158,6 +252,8 @@ void check(Options& o) {
 }
 
 // ---- One pruning ------------------------------------------------------------------------
+
+constexpr int64_t kLatencyRuns = 100;
 
 class Pruning {
  public:
@@ -191,7 +287,12 @@ class Pruning {
     }
     const Summary before = summarize(*model_, input_);
     const std::optional<Metrics> metrics_before = measured();
-    if (options_.gradual) {
+    if (options_.compact) {
+      latency_before_ = latency();
+    }
+    if (options_.admm.epochs > 0) {
+      run_admm();
+    } else if (options_.gradual) {
       train_gradually();
     } else {
       for (int64_t round = first_round(); round <= options_.rounds; ++round) {
@@ -241,10 +342,18 @@ class Pruning {
     return selection;
   }
 
+  prune::EdgePruneOptions edge_options(double amount) const {
+    return {.fraction = amount,
+            .running_statistics = !options_.edge_keep_statistics,
+            .quantize = edge_quantizer(options_.edge_quantize, options_.spec.seed)};
+  }
+
+  // Microseconds of one sample, evaluated in float.
+  double latency() const { return microseconds_at(times_of(*model_, input_, kLatencyRuns), 50); }
+
   void prune_once(int64_t round) {
     if (options_.spec.method == "edge") {
-      prune::edge_prune(*model_,
-                        {.fraction = *options_.spec.amount, .running_statistics = !options_.edge_keep_statistics});
+      prune::edge_prune(*model_, edge_options(*options_.spec.amount));
     } else if (options_.spec.sigma.has_value()) {
       std::map<std::string, double> thresholds = prune::deviations(targets_);
       for (auto& [name, threshold] : thresholds) {
@@ -262,6 +371,17 @@ class Pruning {
     Json json = options_.spec.json();
     if (!amounts_.empty()) {
       json["amounts"] = amounts_;
+    }
+    if (!options_.edge_quantize.empty()) {
+      json["quantized"] = options_.edge_quantize;
+    }
+    if (options_.admm.epochs > 0) {
+      const AdmmArguments& a = options_.admm;
+      json["admm"] = {{"epochs", a.epochs}, {"rho", a.rho},     {"growth", a.growth},
+                      {"most", a.most_rho}, {"every", a.every}, {"sets", Json::object()}};
+      for (const auto& [path, set] : sets()) {
+        json["admm"]["sets"][path] = set.text();
+      }
     }
     if (options_.gradual) {
       json["gradual"] = {options_.spec.begin, options_.spec.end, options_.spec.every};
@@ -308,30 +428,104 @@ class Pruning {
     train(1, pruning.hooks());
   }
 
-  // The best epoch is what goes on.
-  void train(int64_t round, FitHooks hooks) {
-    FitOptions fit_options = options_.fit;
-    fit_options.resume = options_.fit.resume && (options_.gradual || round == first_trained_.value_or(round));
-    first_trained_ = first_trained_.value_or(round);
-    fit_options.hooks = std::move(hooks);
-    fit_options.kinds = &known_transforms();
-    fit_options.stop = StopOnSignal::asked();
-    fit_options.metadata = {{zoo::kModelKey, zoo::to_text(description_)},
-                            {kDataKey, data_->arguments.text()},
-                            {kPreprocessingKey, data::to_json(data_->splits.train.preprocessing())},
-                            {kPruneKey, remembered(round).dump()}};
-    Progress progress(std::cout, {.terminal = isatty(STDOUT_FILENO) != 0, .classification = !about_->regression});
-    if (!options_.quiet && !options_.gradual) {
-      std::cout << "round " << round << " of " << options_.rounds << ": " << pruned_sentence() << '\n';
+  // ---- ADMM
+
+  compress::AdmmSets sets() const {
+    compress::AdmmSet otherwise{.granularity = prune::Granularity::parse(options_.spec.granularity),
+                                .amount = options_.spec.amount.value_or(0)};
+    if (!options_.admm.levels.empty()) {
+      otherwise.levels = compress::AdmmLevels::parse(options_.admm.levels);
     }
+    compress::AdmmSets sets;
+    for (const prune::Target& target : targets_) {
+      sets.emplace(target.path, otherwise);
+    }
+    for (const std::string& text : options_.admm.sets) {
+      const size_t equals = text.find('=');
+      require(equals != std::string::npos && equals > 0, "prune", "'", text, "' is not LAYER=SET");
+      const auto found = sets.find(text.substr(0, equals));
+      require(found != sets.end(), "prune", "--set: '", text.substr(0, equals), "' is no layer that is pruned");
+      found->second = compress::AdmmSet::parse(text.substr(equals + 1), otherwise);
+    }
+    std::erase_if(sets, [](const auto& entry) {
+      const compress::AdmmSet& set = entry.second;
+      return set.granularity.kind != prune::Granularity::Kind::kPattern && set.amount == 0 && !set.levels.has_value();
+    });
+    return sets;
+  }
+
+  // Weights are pulled to their sets, cut, and trained on behind the mask. With levels they
+  // are pulled to these in the second training too, and rounded at its end.
+  void run_admm() {
+    const AdmmArguments& a = options_.admm;
+    compress::AdmmOptions plan{
+        .sets = sets(), .rho = a.rho, .growth = a.growth, .most_rho = a.most_rho, .every = a.every};
+    compress::Admm admm(*model_, input_, targets_, plan);
+    FitOptions pulling = fit_options(1);
+    pulling.epochs = a.epochs;
+    pulling.out = options_.out + ".admm";
+    std::error_code ignored;
+    pulling.resume = options_.fit.resume && std::filesystem::exists(last_state_path(pulling.out), ignored);
+    FitHooks none;
+    none.may_keep = [](const FitHooks::Point&) { return false; };  // the last weights are what goes on
+    pulling.hooks = both(admm.hooks(), none);
+    fit_or_stop(pulling, "while ADMM pulled");
+    distance_ = admm.distance();
+    admm.finish();
+    if (!options_.quiet) {
+      char text[64];
+      std::snprintf(text, sizeof(text), "%.3g", *distance_);
+      std::cout << "ADMM ended " << text << " of the weights' norm away from its sets; cut, " << pruned_sentence()
+                << '\n';
+    }
+    const bool levels =
+        std::ranges::any_of(plan.sets, [](const auto& entry) { return entry.second.levels.has_value(); });
+    plan.rho = admm.rho();
+    std::optional<compress::Admm> to_levels;
+    if (levels) {
+      to_levels.emplace(*model_, input_, targets_, plan);
+    }
+    train(1, levels ? to_levels->hooks() : FitHooks{});
+    if (levels) {
+      levels_ = compress::Admm(*model_, input_, targets_, plan).finish().levels;
+    }
+  }
+
+  // ---- fit()
+
+  FitOptions fit_options(int64_t round) const {
+    FitOptions result = options_.fit;
+    result.kinds = &known_transforms();
+    result.stop = StopOnSignal::asked();
+    result.metadata = {{zoo::kModelKey, zoo::to_text(description_)},
+                       {kDataKey, data_->arguments.text()},
+                       {kPreprocessingKey, data::to_json(data_->splits.train.preprocessing())},
+                       {kPruneKey, remembered(round).dump()}};
+    return result;
+  }
+
+  void fit_or_stop(const FitOptions& how, const std::string& where) {
+    Progress progress(std::cout, {.terminal = isatty(STDOUT_FILENO) != 0, .classification = !about_->regression});
     const FitResult result = [&] {
       const StopOnSignal stopping;
-      return fit(*model_, data_->splits, fit_options, options_.quiet ? nullptr : &progress);
+      return fit(*model_, data_->splits, how, options_.quiet ? nullptr : &progress);
     }();
     if (result.interrupted) {
-      throw Interrupted(StopOnSignal::signal(), "[prune] interrupted in round " + std::to_string(round) +
-                                                    "; the same command with --resume goes on");
+      throw Interrupted(StopOnSignal::signal(),
+                        "[prune] interrupted " + where + "; the same command with --resume goes on");
     }
+  }
+
+  // The best epoch is what goes on.
+  void train(int64_t round, FitHooks hooks) {
+    FitOptions how = fit_options(round);
+    how.resume = options_.fit.resume && (options_.gradual || round == first_trained_.value_or(round));
+    first_trained_ = first_trained_.value_or(round);
+    how.hooks = std::move(hooks);
+    if (!options_.quiet && !options_.gradual && options_.admm.epochs == 0) {
+      std::cout << "round " << round << " of " << options_.rounds << ": " << pruned_sentence() << '\n';
+    }
+    fit_or_stop(how, "in round " + std::to_string(round));
     checkpoint_ = load_checkpoint(options_.out);
     // A run that was killed between two writes: the best of the next round is there already, its state is not.
     require(checkpoint_.metadata[kPruneKey] == remembered(round).dump(), "prune", options_.out,
@@ -381,6 +575,7 @@ class Pruning {
     const Summary after = summarize(*model_, input_);
     const std::vector<prune::SparsityRow> rows = prune::sparsity(*model_);
     const std::optional<Metrics> metrics_after = measured();
+    const double latency_after = options_.compact ? latency() : 0;
     const uint64_t bytes_before = std::filesystem::file_size(options_.model);
     const uint64_t bytes_after = std::filesystem::file_size(options_.out);
     if (!options_.quiet) {
@@ -389,6 +584,15 @@ class Pruning {
         std::cout << with_thousands(channels_) << " channels taken out: parameters " << with_thousands(before.trainable)
                   << " -> " << with_thousands(after.trainable) << ", MACs " << with_thousands(before.macs) << " -> "
                   << with_thousands(after.macs) << '\n';
+        char times[120];
+        std::snprintf(times, sizeof(times),
+                      "one sample in float: %.1f -> %.1f us (%.2fx; median of %lld, %d thread%s)\n", latency_before_,
+                      latency_after, latency_before_ / latency_after, static_cast<long long>(kLatencyRuns),
+                      num_threads(), num_threads() == 1 ? "" : "s");
+        std::cout << times;
+      }
+      for (const auto& [name, levels] : levels_) {
+        std::cout << name << " takes " << levels.size() << " values\n";
       }
       std::cout << "file " << human_bytes(bytes_before) << " -> " << human_bytes(bytes_after) << '\n';
       if (metrics_before.has_value()) {
@@ -409,6 +613,16 @@ class Pruning {
                  {"parameters", {{"before", before.trainable}, {"after", after.trainable}}},
                  {"macs", {{"before", before.macs}, {"after", after.macs}}},
                  {"bytes", {{"before", bytes_before}, {"after", bytes_after}}}};
+    if (options_.compact) {
+      json["latency_us"] = {
+          {"before", latency_before_}, {"after", latency_after}, {"runs", kLatencyRuns}, {"threads", num_threads()}};
+    }
+    if (distance_.has_value()) {
+      json["distance"] = *distance_;
+    }
+    if (!levels_.empty()) {
+      json["levels"] = levels_;
+    }
     if (metrics_before.has_value()) {
       json["data"] = data_->arguments.name;
       json["test"] = {{"before", apps::to_json(*metrics_before, *about_)},
@@ -480,7 +694,7 @@ class Pruning {
       const std::shared_ptr<Module> fresh = load_model(checkpoint_);
       const std::shared_ptr<Module> whole = std::exchange(model_, fresh);
       if (options_.spec.method == "edge") {
-        prune::edge_prune(*fresh, {.fraction = amount, .running_statistics = !options_.edge_keep_statistics});
+        prune::edge_prune(*fresh, edge_options(amount));
       } else {
         prune::SelectOptions selection = options_.spec.selection();
         selection.amount = amount;
@@ -536,6 +750,9 @@ class Pruning {
   bool resumed_ = false;
   std::optional<int64_t> first_trained_;
   int64_t channels_ = 0;
+  double latency_before_ = 0;                         // measured if channels are taken out
+  std::optional<double> distance_;                    // of the weights from ADMM's sets, before they were cut
+  std::map<std::string, std::vector<float>> levels_;  // by the parameter's name
 };
 
 void add_method_arguments(CLI::App& verb, Options& o) {
@@ -565,6 +782,8 @@ void add_method_arguments(CLI::App& verb, Options& o) {
   verb.add_option("--score-samples", o.score.samples, "Training samples that taylor, fisher and activation look at")
       ->capture_default_str();
   verb.add_option("--score-batch", o.score.batch, "Samples per gradient of taylor and fisher")->capture_default_str();
+  verb.add_flag("--edge-compatible", o.edge_compatible, "The same as --method edge: as the Edge project pruned");
+  verb.add_option("--edge-quantize", o.edge_quantize, "edge: METHOD:BITS first, such as rr:uniform:8");
   verb.add_flag("--keep-statistics", o.edge_keep_statistics, "edge: leave running statistics whole, as its GPU did");
 }
 
@@ -584,7 +803,23 @@ void add_prune(CLI::App& program) {
   verb->add_option("--end", options->spec.end, "... and ends")->capture_default_str();
   verb->add_option("--every", options->spec.every, "Steps between two prunings")->capture_default_str();
   verb->add_option("--rewind", options->rewind, "Checkpoint whose weights each round goes back to before retraining");
+  verb->option_defaults()->group("Lottery tickets");
+  add_lottery_arguments(*verb, options->lottery);
+  verb->option_defaults()->group("ADMM");
+  AdmmArguments& admm = options->admm;
+  verb->add_option("--admm", admm.epochs,
+                   "Epochs that pull the weights to what is wanted of them, before they are cut and retrained")
+      ->capture_default_str();
+  verb->add_option("--levels", admm.levels, "Values, too, are few: kmeans:4, affine:8 or power-of-two:3");
+  verb->add_option("--set", admm.sets, "LAYER=AMOUNT+GRANULARITY+LEVELS,...: what is wanted of some layers")
+      ->delimiter(',')
+      ->allow_extra_args(false);
+  verb->add_option("--rho", admm.rho, "How hard it pulls at first")->capture_default_str();
+  verb->add_option("--rho-growth", admm.growth, "... by how much harder after each update")->capture_default_str();
+  verb->add_option("--rho-most", admm.most_rho, "... and at most")->capture_default_str();
+  verb->add_option("--admm-every", admm.every, "Steps between two updates; 0: ten updates")->capture_default_str();
   verb->option_defaults()->group("Then");
+  verb->add_flag("--structured", options->structured, "The same as --granularity channel --compact");
   verb->add_flag("--compact", options->compact, "Take dead and unread channels out of every tensor");
   verb->add_flag("--permanent", options->permanent, "Write zeros into the weights and keep no masks");
   verb->option_defaults()->group("Scans, which save nothing");
@@ -612,12 +847,19 @@ void add_prune(CLI::App& program) {
   verb->callback([options] {
     check(*options);
     set_num_threads(options->threads);
+    if (options->lottery.on) {
+      play_lottery(options->lottery, options->model, options->out, options->spec, options->rounds, options->data,
+                   options->fit, options->quiet, options->json);
+      return;
+    }
     Pruning(*options).run();
   });
   set_example(*verb,
               "whittle prune m.safetensors --amount 0.5 --out p.safetensors\n"
               "  whittle prune m.safetensors --method taylor --granularity channel --amount 0.3 --epochs 5 --compact "
               "--out p.safetensors\n"
+              "  whittle prune m.safetensors --admm 5 --amount 0.95 --epochs 5 --out p.safetensors\n"
+              "  whittle prune m.safetensors --lottery --rounds 10 --epochs 5 --controls reinitialized --out tickets\n"
               "  whittle prune m.safetensors --sensitivity");
 }
 

@@ -1,15 +1,14 @@
-"""Trains and quantizes the nets of bench/recipes.toml and keeps docs/results.md.
+"""Trains the nets of bench/recipes.toml and keeps docs/results.md.
 
     recipes.py WHITTLE weights list            what there is, and what of it is trained
-    recipes.py WHITTLE weights NAME [SEED]     make one net (every seed of its row)
-    recipes.py WHITTLE results [NAME...]       make the quick rows, or those named; rewrite the tables
-    recipes.py WHITTLE results quant           the quick quantized rows whose nets in float are trained
+    recipes.py WHITTLE weights NAME [SEED]     train one net (every seed of its row)
+    recipes.py WHITTLE results [NAME...]       train the quick rows, or those named; rewrite the tables
+    recipes.py WHITTLE results GROUP           the same for a group's quick rows, and those that are trained
 
-A row with `from` begins with the net of another row: `train` goes on with it, `quantize` quantizes it
-without training. It is compared with that net. A net lives in the cache folder as NAME-seedS.safetensors. Beside it, NAME-seedS.json
-records the command, the figures and the file's sha256 once the training has ended; a
-training that was stopped goes on where it was. A net whose recipe has changed since, or
-that began with another net than there is now, is made anew.
+A row with `train` is a net of its own. A row with `base` and `steps` begins with another row's net: each step is a
+whittle command, the last one's test figure is the row's. A net lives in the cache folder as NAME-seedS.safetensors.
+Beside it, NAME-seedS.json records the command, the figures and the file's sha256 once it is done; a training that was
+stopped goes on where it was. A net whose recipe has changed since, or whose base is another, is made anew.
 """
 
 import datetime
@@ -22,7 +21,6 @@ import shlex
 import statistics
 import subprocess
 import sys
-import time
 import tomllib
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
@@ -30,7 +28,7 @@ RECIPES = ROOT / "bench" / "recipes.toml"
 FIGURES = ROOT / "bench" / "results.json"
 PAGE = ROOT / "docs" / "results.md"
 BEGIN, END = "<!-- table: written by ./run results -->", "<!-- end of table -->"
-QUANT_BEGIN, QUANT_END = "<!-- quantized: written by ./run results -->", "<!-- end of quantized -->"
+DERIVED_BEGIN, DERIVED_END = "<!-- compressed: written by ./run results -->", "<!-- end of compressed -->"
 
 
 def stop(message):
@@ -61,12 +59,9 @@ def cpu_name():
 class Net:
     """One row's net for one seed, in the cache."""
 
-    def __init__(self, recipes, name, seed):
-        recipe = recipes[name]
+    def __init__(self, name, recipe, seed):
         self.label = f"{name}, seed {seed}"
-        self.verb = "quantize" if "quantize" in recipe else "train"
-        self.arguments = [*shlex.split(recipe[self.verb]), "--seed", str(seed)]
-        self.base = Net(recipes, recipe["from"], recipe.get("from_seed", seed)) if "from" in recipe else None
+        self.arguments = [*shlex.split(recipe["train"]), "--seed", str(seed)]
         self.file = cache_folder() / f"{name}-seed{seed}.safetensors"
         self.record_file = self.file.with_suffix(".json")
         self.log = self.file.with_suffix(".csv")
@@ -77,14 +72,7 @@ class Net:
             record = json.loads(self.record_file.read_text())
         except (OSError, ValueError):
             return None
-        if record.get("arguments") != self.arguments or not self.file.exists():
-            return None
-        return record if record.get("from") == self._origin() else None
-
-    def _origin(self):
-        """The bytes of the net that this one begins with."""
-        base = self.base.record() if self.base else None
-        return base["sha256"] if base else None
+        return record if record.get("arguments") == self.arguments and self.file.exists() else None
 
     def state(self):
         if self.record():
@@ -100,9 +88,7 @@ class Net:
         if record:
             return record
         self.file.parent.mkdir(parents=True, exist_ok=True)
-        if self.base:
-            self.base.train(whittle)
-        command = json.dumps([*self.arguments, self._origin()] if self.base else self.arguments)
+        command = json.dumps(self.arguments)
         goes_on = self._begun().exists() and self._begun().read_text() == command
         if not goes_on:
             # What a former recipe left must not be resumed by this one.
@@ -110,26 +96,19 @@ class Net:
                         *(self.file.with_name(self.file.name + end) for end in (".last", ".last.1"))):
                 old.unlink(missing_ok=True)
             self._begun().write_text(command)
-        print(f"{self.label}: {'going on' if goes_on else self.verb} ...", flush=True)
-        if self.verb == "train":
-            start = ["train", *(["--from", self.base.file] if self.base else [])]
-            more = ["--log", self.log, *(["--resume"] if goes_on else [])]
-        else:
-            start, more = ["quantize", self.base.file], []
-        begun = time.monotonic()
-        run = subprocess.run([whittle, *start, *self.arguments, "--out", self.file, "--json", "--quiet", *more],
-                             stdout=subprocess.PIPE, text=True)
+        print(f"{self.label}: {'going on' if goes_on else 'training'} ...", flush=True)
+        run = subprocess.run(
+            [whittle, "train", *self.arguments, "--out", self.file, "--log", self.log, "--json", "--quiet",
+             *(["--resume"] if goes_on else [])],
+            stdout=subprocess.PIPE, text=True)
         if run.returncode != 0:
-            stop(f"{self.label}: whittle {self.verb} ended with {run.returncode}")
+            stop(f"{self.label}: whittle train ended with {run.returncode}")
         result = json.loads(run.stdout.strip().splitlines()[-1])
-        seconds = sum(self._epoch_seconds()) if self.verb == "train" else time.monotonic() - begun
         record = {
             "arguments": self.arguments,
-            **({"from": self._origin()} if self.base else {}),
             "test": result["test"],
-            "parameters": result["parameters"] if self.verb == "train" else self.base.record()["parameters"],
-            **({"bits_per_weight": result["weights"]["bits_per_weight"]} if "weights" in result else {}),
-            "seconds": round(seconds, 1),
+            "parameters": result["parameters"],
+            "seconds": round(sum(self._epoch_seconds()), 1),
             "sha256": hashlib.sha256(self.file.read_bytes()).hexdigest(),
             "date": datetime.date.today().isoformat(),
             "cpu": cpu_name(),
@@ -148,6 +127,108 @@ class Net:
         return [float(line[column]) for line in lines]
 
 
+class Derived(Net):
+    """A net made of another row's by the commands of `steps`: "prune {in} --amount 0.5", "train --from {in} ..."."""
+
+    def __init__(self, name, recipe, seed, recipes):
+        super().__init__(name, {"train": ""}, seed)
+        self.seed = seed
+        self.base = net_of(recipes, recipe["base"], recipe.get("base_seed", seed))
+        self.steps = [shlex.split(step) for step in recipe["steps"]]
+
+    def record(self):
+        base = self.base.record()
+        self.arguments = [*self.steps, base and base["sha256"]]  # of another base it is another net
+        return super().record() if base else None
+
+    def train(self, whittle):
+        self.base.train(whittle)
+        if record := self.record():
+            return record
+        self.file.parent.mkdir(parents=True, exist_ok=True)
+        goes_on, results = self._so_far()
+        for number in range(len(results), len(self.steps)):
+            print(f"{self.label}: {'going on with' if goes_on else ''} step {number + 1} of {len(self.steps)} ...",
+                  flush=True)
+            results.append(self._run(whittle, number, goes_on))
+            goes_on = False
+            self._begun().write_text(json.dumps({"arguments": self.arguments, "results": results}))
+        before = self.base.record()["test"]
+        last = results[-1]
+        test = last["test"].get("after", last["test"])
+        record = {
+            "arguments": self.arguments,
+            "test": test,
+            "before": before,
+            "ratios": ratios(results),
+            "sha256": hashlib.sha256(self.file.read_bytes()).hexdigest(),
+            "date": datetime.date.today().isoformat(),
+            "cpu": cpu_name(),
+            "threads": len(os.sched_getaffinity(0)),
+        }
+        temporary = self.record_file.with_suffix(".new")
+        temporary.write_text(json.dumps(record, indent=1) + "\n")
+        temporary.replace(self.record_file)
+        self._begun().unlink()
+        return record
+
+    def _so_far(self):
+        """Whether a step was stopped half-way, and the results of those before."""
+        try:
+            begun = json.loads(self._begun().read_text())
+        except (OSError, ValueError):
+            begun = {}
+        if begun.get("arguments") == self.arguments:
+            return True, begun["results"]
+        for number in range(len(self.steps)):
+            out = self._out(number)
+            for old in out.parent.glob(out.name + "*"):  # and the states of trainings beside it
+                old.unlink()
+        self._begun().write_text(json.dumps({"arguments": self.arguments, "results": []}))
+        return False, []
+
+    def _out(self, number):
+        last = number == len(self.steps) - 1
+        return self.file if last else self.file.with_name(f"{self.file.stem}.step{number + 1}.safetensors")
+
+    def _run(self, whittle, number, goes_on):
+        start = self.base.file if number == 0 else self._out(number - 1)
+        words = [str(start) if word == "{in}" else word for word in self.steps[number]]
+        trains = "--epochs" in words
+        run = subprocess.run(
+            [whittle, *words, "--seed", str(self.seed), "--out", self._out(number), "--json", "--quiet",
+             *(["--resume"] if goes_on and trains else [])],
+            stdout=subprocess.PIPE, text=True)
+        if run.returncode != 0:
+            stop(f"{self.label}: whittle {words[0]} ended with {run.returncode}")
+        return json.loads(run.stdout.strip().splitlines()[-1])
+
+
+def ratios(results):
+    """How much less there is after all steps, from what they printed: weights, multiplications, time; and bits per
+    weight, where that was counted."""
+    found = {}
+    for result in results:
+        if "bits_per_weight" in result.get("weights", {}):
+            found["bits"] = result["weights"]["bits_per_weight"]
+        if result.get("layers") and "zeros" in result["layers"][0]:
+            left = sum(layer["elements"] - layer["zeros"] for layer in result["layers"])
+            found["weights"] = sum(layer["elements"] for layer in result["layers"]) / max(1, left)
+        for key, name in (("macs", "macs"), ("latency_us", "speed")):
+            if key in result and result[key]["before"] != result[key]["after"]:
+                found[name] = found.get(name, 1) * result[key]["before"] / result[key]["after"]
+    return found
+
+
+def net_of(recipes, name, seed):
+    recipe = recipes[name]
+    return Derived(name, recipe, seed, recipes) if "base" in recipe else Net(name, recipe, seed)
+
+
+def seeds_of(recipe):
+    return range(recipe.get("seeds", 1))
+
+
 def figure(record):
     """A row's metric: accuracy in percent, or the mean squared error."""
     test = record["test"]
@@ -164,53 +245,74 @@ def summary(row, recipe):
     values = row["values"]
     mean = statistics.fmean(values)
     spread = f" ± {digits(metric, statistics.stdev(values)).removesuffix(' %')}" if len(values) > 1 else ""
-    if "drop" in recipe:  # points below the net in float
-        return mean, spread, f"drop ≤ {recipe['drop']:g}", row["float"] - mean <= recipe["drop"]
-    if "bound" not in recipe:
-        return mean, spread, "", True
     bound = recipe["bound"] * (100 if metric == "accuracy" else 1)
     holds = mean >= bound if metric == "accuracy" else mean <= bound
     wanted = f"{'≥' if metric == 'accuracy' else '≤'} {digits(metric, bound)}"
     return mean, spread, wanted, holds
 
 
-def write_between(begin, end, lines):
-    before, _, rest = PAGE.read_text().partition(begin)
-    _, _, after = rest.partition(end)
-    PAGE.write_text(before + "\n".join([begin, "", *lines, "", end]) + after)
+def derived_summary(row, recipe):
+    """What was lost against the base, in points (or parts of the error), and whether all that is wanted holds."""
+    mean = statistics.fmean(row["values"])
+    before = statistics.fmean(row["before"])
+    lost = before - mean if row["metric"] == "accuracy" else 100 * (mean / before - 1)
+    ratios = {key: statistics.fmean(ratio[key] for ratio in row["ratios"]) for key in row["ratios"][0]}
+    holds = (lost <= recipe.get("lose", lost) + 1e-9 and mean >= 100 * recipe.get("bound", 0)
+             and all(ratios.get(key, 1) >= least for key, least in recipe.get("least", {}).items()))
+    return mean, before, lost, ratios, holds
 
 
-def write_quantized(recipes, figures):
-    """The rows that begin with another row's net, beside that net."""
+def derived_wanted(recipe, unit=""):
+    """What a row may lose and must reach, in words; empty if nothing was asked."""
+    lose = [f"lost ≤ {recipe['lose']:g}{unit}"] if "lose" in recipe else []
+    return ", ".join([*lose, *([f"≥ {100 * recipe['bound']:g} %"] if "bound" in recipe else [])])
+
+
+def write_derived(recipes, figures):
+    """The table of compressed nets, as lines."""
     lines = [
-        "| net | command | float | test | difference | bits/weight | runs | wanted | measured |",
-        "|---|---|---|---|---|---|---|---|---|",
+        "| net | of | before | after | lost | wanted | bits per weight | fewer weights | fewer MACs | faster | runs | measured |",
+        "|---|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     for name, recipe in recipes.items():
-        if "from" not in recipe:
-            continue
-        verb = "quantize" if "quantize" in recipe else "train"
-        command = f"`{verb} {'' if verb == 'quantize' else '--from '}{recipe['from']} {recipe[verb]}`"
         row = figures.get(name)
         if row is None:
-            lines.append(f"| {name} | {command} | | not measured yet | | | | | |")
+            lines.append(f"| {name} | {recipe['base']} | not measured yet | | | | | | | | | |")
             continue
-        mean, spread, wanted, holds = summary(row, recipe)
-        bold = "**" if wanted and holds else ""
-        bits = f"{row['bits_per_weight']:.2f}" if "bits_per_weight" in row else ""
-        lines.append(f"| {name} | {command} | {row['float']:.2f} % | {bold}{digits(row['metric'], mean)}{bold}{spread} |"
-                     f" {mean - row['float']:+.2f} | {bits} | {len(row['values'])} | {wanted} | {row['date']} |")
-    write_between(QUANT_BEGIN, QUANT_END, lines)
+        mean, before, lost, ratios, holds = derived_summary(row, recipe)
+        unit = "" if row["metric"] == "accuracy" else " %"
+        wanted = recipe.get("least", {})
+        bits = f"{ratios['bits']:.2f}" if "bits" in ratios else ""
+        times = [f"{ratios[key]:.4g}x" + (f" (≥ {wanted[key]}x)" if key in wanted else "") if key in ratios else ""
+                 for key in ("weights", "macs", "speed")]
+        asked = derived_wanted(recipe, unit)
+        bold = "**" if holds and asked else ""
+        spread = f" ± {statistics.stdev(row['values']):.2f}" if len(row["values"]) > 1 else ""
+        lines.append(
+            f"| {name} | {recipe['base']} | {digits(row['metric'], before)} | {digits(row['metric'], mean)}{spread} |"
+            f" {bold}{lost:.2f}{unit}{bold} | {asked} | {bits} | {' | '.join(times)} | {len(row['values'])} |"
+            f" {row['date']} |")
+    lines += ["", "```sh"]
+    for name, recipe in recipes.items():
+        lines += [f"# {name}", *(f"whittle {step.replace('{in}', '...')}" for step in recipe["steps"])]
+    return [*lines, "```"]
+
+
+def between(text, begin, end, lines):
+    """The page with these lines where the marks are; unchanged if it has none."""
+    before, mark, rest = text.partition(begin)
+    if not mark:
+        return text
+    return before + "\n".join([begin, "", *lines, "", end]) + rest.partition(end)[2]
 
 
 def write_page(recipes, figures):
+    every, recipes = recipes, {name: recipe for name, recipe in recipes.items() if "train" in recipe}
     lines = [
         "| net | test | runs | wanted | parameters | one run | measured |",
         "|---|---|---|---|---|---|---|",
     ]
     commands = ["", "```sh"]
-    quantized = recipes
-    recipes = {name: recipe for name, recipe in recipes.items() if "from" not in recipe}
     for name, recipe in recipes.items():
         row = figures.get(name)
         if row is None:
@@ -225,14 +327,16 @@ def write_page(recipes, figures):
         commands.append(f"# {name}\nwhittle train {recipe['train']}")
     commands.append("```")
     machines = sorted({f"{row['cpu']}, {row['threads']} threads" for row in figures.values()})
-    write_between(BEGIN, END, [*lines, "", *[f"Measured on {machine}." for machine in machines], *commands])
-    write_quantized(quantized, figures)
+    text = between(PAGE.read_text(), BEGIN, END,
+                   [*lines, "", *[f"Measured on {machine}." for machine in machines], *commands])
+    derived = {name: recipe for name, recipe in every.items() if "base" in recipe}
+    PAGE.write_text(between(text, DERIVED_BEGIN, DERIVED_END, write_derived(derived, figures)))
 
 
 def verb_list(recipes):
     print(f"cache folder: {cache_folder()}")
     for name, recipe in recipes.items():
-        nets = [Net(recipes, name, seed) for seed in range(recipe["seeds"])]
+        nets = [net_of(recipes, name, seed) for seed in seeds_of(recipe)]
         done = [record for net in nets if (record := net.record())]
         half = sum(net.state() == "stopped half-way" for net in nets)
         text = f"{len(done)} of {len(nets)} trained" + (f", {half} stopped half-way" if half else "")
@@ -244,7 +348,7 @@ def verb_list(recipes):
 
 def verb_weights(recipes, whittle, name, seeds):
     for seed in seeds:
-        net = Net(recipes, name, seed)
+        net = net_of(recipes, name, seed)
         metric, value = figure(net.train(whittle))
         print(f"{net.label}: test {metric} {digits(metric, value)}, {net.file}")
 
@@ -254,22 +358,25 @@ def verb_results(recipes, whittle, names):
     failed = []
     for name in names:
         recipe = recipes[name]
-        nets = [Net(recipes, name, seed) for seed in range(recipe["seeds"])]
-        records = [net.train(whittle) for net in nets]
+        records = [net_of(recipes, name, seed).train(whittle) for seed in seeds_of(recipe)]
         row = figures[name] = {
             "metric": figure(records[0])[0],
             "values": [round(figure(record)[1], 6) for record in records],
-            "parameters": records[0]["parameters"],
-            "seconds": statistics.median(record["seconds"] for record in records),
             **{key: records[-1][key] for key in ("date", "cpu", "threads")},
         }
-        if "from" in recipe:
-            row["float"] = round(statistics.fmean(figure(net.base.record())[1] for net in nets), 6)
-        if "bits_per_weight" in records[0]:
-            row["bits_per_weight"] = round(statistics.fmean(record["bits_per_weight"] for record in records), 4)
-        mean, spread, wanted, holds = summary(row, recipe)
-        print(f"{name}: {digits(row['metric'], mean)}{spread}"
-              + (f", wanted {wanted}: {'yes' if holds else 'NO'}" if wanted else ""), flush=True)
+        if "base" in recipe:
+            row["before"] = [round(figure({"test": record["before"]})[1], 6) for record in records]
+            row["ratios"] = [{key: round(ratio, 4) for key, ratio in record["ratios"].items()} for record in records]
+            mean, before, lost, ratios, holds = derived_summary(row, recipe)
+            asked = derived_wanted(recipe)
+            print(f"{name}: {digits(row['metric'], before)} -> {digits(row['metric'], mean)}, lost {lost:.2f}"
+                  + "".join(f", {ratio:.4g}{'' if key == 'bits' else 'x'} {key}" for key, ratio in ratios.items())
+                  + (f", wanted {asked}: {'yes' if holds else 'NO'}" if asked else ""), flush=True)
+        else:
+            row["parameters"] = records[0]["parameters"]
+            row["seconds"] = statistics.median(record["seconds"] for record in records)
+            mean, spread, wanted, holds = summary(row, recipe)
+            print(f"{name}: {digits(row['metric'], mean)}{spread}, wanted {wanted}: {'yes' if holds else 'NO'}")
         if not holds:
             failed.append(name)
     FIGURES.write_text(json.dumps({name: figures[name] for name in recipes if name in figures}, indent=1) + "\n")
@@ -278,35 +385,39 @@ def verb_results(recipes, whittle, names):
         stop(f"below what was wanted: {', '.join(failed)}")
 
 
-def quick_names(recipes, quantized):
-    return [name for name, recipe in recipes.items() if recipe.get("quick") and ("from" in recipe) == quantized]
+def done(recipes, name):
+    return all(net_of(recipes, name, seed).record() for seed in seeds_of(recipes[name]))
 
 
-def all_trained(recipes, name):
-    """Is every net there that the row begins with?"""
-    return all(Net(recipes, name, seed).base.record() for seed in range(recipes[name]["seeds"]))
+def quick(recipes, name):
+    """Whether a row takes minutes at most: so must the net that it begins with, unless it is there."""
+    recipe = recipes[name]
+    base = recipe.get("base")
+    return recipe.get("quick", False) and (base is None or done(recipes, base) or quick(recipes, base))
+
+
+def group_of(recipes, group):
+    """The rows of a group that are quick or done."""
+    return [name for name, recipe in recipes.items()
+            if recipe.get("group") == group and (quick(recipes, name) or done(recipes, name))]
 
 
 def main():
     whittle, verb, *rest = sys.argv[1:]
     recipes = tomllib.loads(pathlib.Path(os.environ.get("WHITTLE_RECIPES", RECIPES)).read_text())
     names = [argument for argument in rest if not argument.isdigit()]
-    quantized = [name for name in quick_names(recipes, True) if all_trained(recipes, name)]
+    if verb == "results":  # a group stands for its rows
+        names = [row for name in names for row in ([name] if name in recipes else group_of(recipes, name) or [name])]
     for name in names:
-        if name not in recipes and name not in ("list", "quant"):
+        if name not in recipes and name != "list":
             stop(f"there is no net '{name}'; `./run weights list` names them")
     if verb == "weights" and names in ([], ["list"]):
         verb_list(recipes)
     elif verb == "weights" and len(names) == 1 and len(rest) <= 2:
-        seeds = [int(argument) for argument in rest[1:]] or range(recipes[names[0]]["seeds"])
+        seeds = [int(argument) for argument in rest[1:]] or seeds_of(recipes[names[0]])
         verb_weights(recipes, whittle, names[0], seeds)
     elif verb == "results":
-        chosen = [name for asked in names for name in (quantized if asked == "quant" else [asked])]
-        if "quant" in names:
-            for name in quick_names(recipes, True):
-                if name not in quantized:
-                    print(f"{name}: left out, because {recipes[name]['from']} is not trained")
-        verb_results(recipes, whittle, chosen if names else quick_names(recipes, False))
+        verb_results(recipes, whittle, names or [name for name in recipes if quick(recipes, name)])
     else:
         stop("weights takes `list`, or a name and perhaps a seed")
 

@@ -8,6 +8,12 @@
 
 namespace whittle::inline WHITTLE_PRECISION::prune {
 
+double compounded_amount(double share, int64_t rounds) {
+  require(share >= 0 && share < 1, "prune", "the share ", share, " of a round is not in [0, 1)");
+  require(rounds >= 0, "prune", rounds, " rounds are not possible");
+  return 1 - std::pow(1 - share, static_cast<double>(rounds));
+}
+
 double iterative_amount(double amount, int64_t round, int64_t rounds, double factor) {
   require(amount >= 0 && amount < 1, "prune", "the amount ", amount, " is not in [0, 1)");
   require(rounds >= 1 && round >= 1 && round <= rounds, "prune", "round ", round, " of ", rounds,
@@ -17,7 +23,7 @@ double iterative_amount(double amount, int64_t round, int64_t rounds, double fac
     return amount;  // exactly, so that the last count is the one asked for
   }
   const double share = 1 - std::pow(1 - amount, 1 / static_cast<double>(rounds));  // of each round
-  return 1 - std::pow(1 - factor * share, static_cast<double>(round));
+  return compounded_amount(factor * share, round);
 }
 
 double iterative_amount(double amount, int64_t round, int64_t rounds) {

@@ -18,6 +18,8 @@
 
 namespace whittle::inline WHITTLE_PRECISION::prune {
 
+// What is gone after so many rounds that each take `share` of what is left.
+double compounded_amount(double share, int64_t rounds);
 // What is gone after `round` (from 1) of `rounds`, for `amount` after the last.
 double iterative_amount(double amount, int64_t round, int64_t rounds);
 // The same where each round takes `factor` of its share: the output layer at half the

@@ -2,6 +2,7 @@
 
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <chrono>
 #include <cmath>
 #include <csignal>
@@ -11,7 +12,10 @@
 #include <vector>
 
 #include "core/checkpoint.h"
+#include "datasets/registry.h"
 #include "tests/apps/command.h"
+#include "tests/datasets/files.h"
+#include "tests/prune/edge_nets.h"
 
 namespace whittle {
 
@@ -188,6 +192,134 @@ TEST_SUITE("prune") {
     CHECK(whittle_command(folder, {"eval", part, "--json"}).json() == compacted);
   }
 
+  TEST_CASE("--lottery: a folder of nets, rows as text, JSON and CSV; it goes on where it was") {
+    const TempFolder folder;
+    const std::string file = trained(folder), out = folder / "tickets";
+    const Words words{file,         "--lottery",     "--rounds", "2",      "--share", "0.5",          "--last",
+                      "half",       "--epochs",      "2",        "--rate", "0.1",     "--look-every", "4",
+                      "--controls", "reinitialized", "--out",    out};
+    const Json json = pruned(folder, words);
+    REQUIRE(json.at("rows").size() == 5);
+    CHECK(json.at("rows")[0].at("kept") == 608);
+    CHECK(json.at("rows")[3].at("kept") == 16 + 128 + std::lrint(0.5625 * 32));
+    CHECK(json.at("rows")[4].at("net") == "reinitialized");
+    const std::string ticket = folder / "tickets/round-02.safetensors";
+    CHECK(whittle_command(folder, {"eval", ticket, "--json"}).json().at("test").at("accuracy") ==
+          json.at("rows")[3].at("test").at("accuracy"));
+    const std::string csv = contents(folder / "tickets/rounds.csv");
+    CHECK(std::ranges::count(csv, '\n') == 6);
+    CHECK(contains(csv, "\n2,reinitialized,608,162,"));
+    const Result again = whittle_command(folder, Words{"prune"} + words);
+    CHECK(again.exit_code == 1);
+    CHECK(contains(again.err, "holds a lottery; resume to go on with it"));
+    CHECK(pruned(folder, words + Words{"--resume"}) == json);
+    const Result text = whittle_command(folder, Words{"prune"} + words + Words{"--resume"});
+    CHECK(contains(text.out, "2  ticket               162    26.64 %"));
+    CHECK(contents(folder / "tickets/rounds.csv") == csv);
+  }
+
+  TEST_CASE("--admm: exact counts, few values, and the bytes of a run that was not stopped") {
+    const TempFolder folder;
+    const std::string file = trained(folder);
+    const auto words = [&](const std::string& out) {
+      return Words{"prune",    file, "--admm", "20",   "--amount",  "0.8", "--set",   "fc1=0.5+kmeans:2",
+                   "--epochs", "20", "--rate", "0.02", "--threads", "1",   "--quiet", "--json",
+                   "--out",    out};
+    };
+    const std::string whole = folder / "whole.safetensors", part = folder / "part.safetensors";
+    const Result run = whittle_command(folder, words(whole));
+    CAPTURE(run.err);
+    REQUIRE(run.exit_code == 0);
+    const Json json = run.json();
+    CHECK(zeros_of(json, "fc1.weight") == 32);
+    CHECK(zeros_of(json, "fc2.weight") == std::lrint(0.8 * 512));
+    CHECK(json.at("levels").at("fc1.weight").size() <= 4);
+    CHECK_FALSE(json.at("levels").contains("fc2.weight"));
+    CHECK(json.at("distance").get<double>() > 0);
+    CHECK(json.at("prune").at("admm").at("sets").at("fc1") == "element+0.5+kmeans:2");
+    const Tensor first = load_checkpoint(whole).at("fc1.weight").to_tensor();
+    std::vector<real> values(first.values().begin(), first.values().end());
+    std::ranges::sort(values);
+    values.erase(std::unique(values.begin(), values.end()), values.end());
+    CHECK(values.size() <= 4);
+    CHECK(json.at("test").at("after").at("accuracy").get<double>() > 0.8);
+    for (const char* state : {".admm.last", ".last"}) {  // in the first training and in the second
+      std::filesystem::remove(part);
+      for (const char* end : {".admm.last", ".admm.last.1", ".last", ".last.1"}) {
+        std::filesystem::remove(part + end);
+      }
+      Running running(folder, words(part), {});
+      while (!running.ended() && !std::filesystem::exists(part + state)) {
+        std::this_thread::sleep_for(std::chrono::milliseconds(1));
+      }
+      running.signal(SIGINT);
+      running.wait();
+      REQUIRE(whittle_command(folder, words(part) + Words{"--resume"}).exit_code == 0);
+      CHECK(contents(part) == contents(whole));
+    }
+    const Json pattern =
+        pruned(folder, {file, "--admm", "2", "--granularity", "nm:2:4", "--epochs", "1", "--out", part});
+    CHECK(zeros_of(pattern, "fc2.weight") == 256);
+  }
+
+  TEST_CASE("--structured: multiplications, bytes and time before and after") {
+    const TempFolder folder;
+    const std::string file = trained(folder), out = folder / "p.safetensors";
+    const Json json = pruned(folder, {file, "--structured", "--amount", "0.5", "--out", out});
+    CHECK(json.at("channels_removed") == 24);
+    CHECK(json.at("macs").at("before") == 2 * 32 + 32 * 16 + 16 * 2);
+    CHECK(json.at("macs").at("after") == 2 * 16 + 16 * 8 + 8 * 2);
+    CHECK(json.at("bytes").at("after").get<int64_t>() < json.at("bytes").at("before").get<int64_t>());
+    CHECK(json.at("latency_us").at("before").get<double>() > 0);
+    CHECK(json.at("latency_us").at("after").get<double>() > 0);
+    const Result text = whittle_command(folder, {"prune", file, "--structured", "--amount", "0.5", "--out", out});
+    CHECK(contains(text.out, "one sample in float: "));
+    CHECK_FALSE(pruned(folder, {file, "--amount", "0.5", "--out", out}).contains("latency_us"));
+  }
+
+  TEST_CASE("--edge-compatible on the stored Telescope nets: the printed accuracies, and quantized first") {
+    const auto dir = real_data();
+    if (!dir || !std::filesystem::exists(*dir / "edge-weights")) {
+      return;
+    }
+    const TempFolder folder;
+    const auto saved = [&](const std::string& name) {
+      const std::string file = folder / (name + ".safetensors");
+      const data::Splits splits = data::load("telescope", {.data_dir = *dir, .protocol = data::Protocol::kEdge});
+      Checkpoint checkpoint;
+      checkpoint.metadata["whittle.preprocessing"] = data::to_json(splits.train.preprocessing());
+      zoo::store(checkpoint, zoo::describe("edge-" + name), *stored_telescope_net(*dir, name));
+      save_checkpoint(file, checkpoint);
+      return file;
+    };
+    const Words data{"--data", "telescope", "--protocol", "edge", "--data-dir", dir->string()};
+    const auto accuracies = [&](const std::string& file, const Words& words) {
+      const Json json = pruned(folder, Words{file, "--edge-compatible", "--split", "test"} + data + words);
+      std::map<double, double> found{{-1, std::round(10000 * json.at("whole").get<double>()) / 10000}};
+      for (const Json& row : json.at("rows")) {
+        found[row.at("amount").get<double>()] = std::round(10000 * row.at("accuracy").get<double>()) / 10000;
+      }
+      return found;
+    };
+    const auto simple = accuracies(saved("simple"), {"--sweep", "edge"});
+    const auto complex = accuracies(saved("complex"), {"--sweep", "edge-dense"});
+    CHECK(simple.size() == 11);
+    CHECK(complex.size() == 19);
+    CHECK(simple.at(-1) == 0.8575);
+    CHECK(simple.at(0) == 0.8588);
+    CHECK(complex.at(-1) == 0.8670);
+    CHECK(complex.at(0.4) == 0.8691);
+    CHECK(complex.at(0.7) == 0.7750);
+    const std::pair<const char*, double> shares[] = {{"16", 0.20}, {"12", 0.22}, {"8", 0.35}, {"4", 0.54}};
+    for (const auto& row : shares) {
+      const Json json = pruned(
+          folder, {folder / "complex.safetensors", "--edge-compatible", "--edge-quantize",
+                   std::string("rr:uniform:") + row.first, "--amount", "0.2", "--out", folder / "p.safetensors"});
+      CHECK(std::abs(json.at("sparsity").get<double>() - row.second) <= 0.005);
+      CHECK(json.at("prune").at("quantized") == std::string("rr:uniform:") + row.first);
+    }
+  }
+
   TEST_CASE("train --prune: sparse from the beginning, and resumed with the same words only") {
     const TempFolder folder;
     const std::string file = trained(folder, {"--prune", "magnitude,amount=0.9,scope=global,every=7"});
@@ -245,6 +377,21 @@ TEST_SUITE("prune") {
     refused({"--amount", "0.5", "--layer-amount", "fc1=2", "--out", out}, "the amount '2' is not a number in [0, 1)");
     refused({"--amount", "0.5", "--layer-amount", "fc3=0.2", "--out", out}, "'fc3' is no layer that is pruned");
     refused({"--amount", "0.99", "--granularity", "channel", "--out", out}, "none would be left");
+    refused({"--lottery", "--out", out}, "--lottery needs --epochs");
+    refused({"--lottery", "--epochs", "1"}, "--out is missing: the folder of the lottery");
+    refused({"--lottery", "--epochs", "1", "--amount", "0.5", "--out", out}, "--share of them in each of --rounds");
+    refused({"--lottery", "--epochs", "1", "--controls", "luck", "--out", out}, "there is no net 'luck'");
+    refused({"--amount", "0.5", "--controls", "reinitialized", "--out", out}, "are for --lottery");
+    refused({"--amount", "0.5", "--levels", "affine:4", "--out", out}, "--levels and --set are for --admm");
+    refused({"--amount", "0.5", "--admm", "2", "--out", out}, "--admm needs --epochs");
+    refused({"--admm", "2", "--epochs", "1", "--out", out}, "the amount is missing");
+    refused({"--admm", "2", "--epochs", "1", "--levels", "affine", "--out", out}, "levels are GRID:BITS");
+    refused({"--admm", "2", "--epochs", "1", "--set", "fc9=0.5", "--out", out}, "'fc9' is no layer that is pruned");
+    refused({"--admm", "2", "--epochs", "1", "--amount", "0.5", "--rho", "0", "--out", out}, "rho 0 is not a positive");
+    refused({"--structured", "--amount", "0.5", "--granularity", "nm:2:4", "--out", out}, "takes out channels");
+    refused({"--edge-compatible", "--method", "taylor", "--amount", "0.5", "--out", out}, "a method of its own");
+    refused({"--amount", "0.5", "--edge-quantize", "mr:8", "--out", out}, "are for the method edge");
+    refused({"--edge-compatible", "--edge-quantize", "mr", "--amount", "0.5", "--out", out}, "METHOD:BITS");
     refused({"--sensitivity", "--sweep", "0.5"}, "choose one");
     refused({"--sensitivity", "--out", out}, "measure and save nothing");
     refused({"--sweep", "0.5,x"}, "the amount 'x' is not a number in [0, 1)");

@@ -3,15 +3,13 @@
 #include <doctest/doctest.h>
 
 #include <cmath>
-#include <set>
 
-#include "core/checkpoint.h"
 #include "datasets/registry.h"
 #include "layers/weighted.h"
-#include "layers/zoo/zoo.h"
 #include "prune/edge.h"
 #include "prune/mask.h"
 #include "tests/datasets/files.h"
+#include "tests/prune/edge_nets.h"
 #include "tests/prune/nets.h"
 #include "tests/support/message.h"
 #include "tests/support/seed.h"
@@ -22,32 +20,6 @@ namespace whittle {
 using namespace prune;
 
 namespace {
-
-// One of the two stored Telescope nets.
-std::shared_ptr<Module> stored(const std::filesystem::path& data, const std::string& name) {
-  const Checkpoint file =
-      load_checkpoint(data / "edge-weights" / ("telescope_" + name + ".safetensors"), {.allow_foreign = true});
-  const auto net = zoo::build(zoo::describe("edge-" + name));
-  std::vector<WeightedLayer*> layers;
-  for (const auto& [path, module] : net->modules()) {
-    if (auto* layer = dynamic_cast<WeightedLayer*>(module); layer != nullptr) {
-      layers.push_back(layer);
-    }
-  }
-  std::set<std::pair<int, std::string>> names;  // "net.<i>.weight", in the order of i
-  for (const auto& [tensor, value] : file.tensors) {
-    if (tensor.ends_with(".weight")) {
-      names.emplace(std::stoi(tensor.substr(4)), tensor.substr(0, tensor.size() - 7));
-    }
-  }
-  REQUIRE(names.size() == layers.size());
-  size_t i = 0;
-  for (const auto& [number, prefix] : names) {
-    layers[i]->weight.raw.assign(file.at(prefix + ".weight").to_tensor());
-    layers[i++]->bias.raw.assign(file.at(prefix + ".bias").to_tensor());
-  }
-  return net;
-}
 
 // Rounds each layer's weight and bias to 2^bits points from the smallest to the largest of both.
 void round_to_range(Module& model, int bits) {
@@ -158,12 +130,12 @@ TEST_SUITE("edge") {
     const data::Splits splits = data::load("telescope", {.data_dir = *dir, .protocol = data::Protocol::kEdge});
     const auto accuracy = [&](Module& net) { return std::round(10000 * evaluate(net, splits.test).accuracy) / 10000; };
     const auto after = [&](const char* name, double fraction) {
-      const auto net = stored(*dir, name);
+      const auto net = stored_telescope_net(*dir, name);
       edge_prune(*net, {.fraction = fraction});
       return accuracy(*net);
     };
-    CHECK(accuracy(*stored(*dir, "simple")) == 0.8575);
-    CHECK(accuracy(*stored(*dir, "complex")) == 0.8670);
+    CHECK(accuracy(*stored_telescope_net(*dir, "simple")) == 0.8575);
+    CHECK(accuracy(*stored_telescope_net(*dir, "complex")) == 0.8670);
     CHECK(after("simple", 0) == 0.8588);
     CHECK(after("complex", 0.4) == 0.8691);
     CHECK(after("complex", 0.7) == 0.7750);
@@ -173,7 +145,7 @@ TEST_SUITE("edge") {
     for (const auto& row : table) {
       const int bits = row.first;
       CAPTURE(bits);
-      const auto net = stored(*dir, "complex");
+      const auto net = stored_telescope_net(*dir, "complex");
       edge_prune(*net, {.fraction = 0.2, .quantize = [bits](Module& model) { round_to_range(model, bits); }});
       const double share = sparsity_of(sparsity(*net));
       CAPTURE(share);
