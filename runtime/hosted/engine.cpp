@@ -58,7 +58,6 @@ Engine::Engine(std::span<const uint8_t> file, const EngineOptions& options)
   packed_ = make_block(size.packed_bytes);
   scratch_bytes_ = size.scratch_bytes;
   pack(program_, kernels_, packed_.get());
-  kernels_.packed = packed_.get();
   contexts_.store(make_context(), std::memory_order_release);
 }
 
@@ -121,6 +120,7 @@ std::span<const uint8_t> Engine::Lease::output(uint32_t number) const {
 void Engine::Lease::run() {
   const Program& p = engine_->program_;
   Kernels kernels = engine_->kernels_;
+  kernels.packed = engine_->packed_.get();
   kernels.scratch = context_->scratch.get();
   require_ok(runtime::run(p, kernels, context_->arena.get(), static_cast<size_t>(p.arena_bytes())));
 }
