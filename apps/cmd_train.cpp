@@ -145,9 +145,10 @@ void train(Options& options) {
   set_convolution(convolution_named(options.convolution));
   set_num_threads(options.threads);
   const auto start = std::chrono::steady_clock::now();
-  const auto [arguments, splits] =
-      begun.has_value() ? data_of("train", options.from, *begun, options.data)
-                        : SavedData{options.data, data::load(options.data.name, options.data.load_options())};
+  const SavedData saved = begun.has_value()
+                              ? data_of("train", options.from, *begun, options.data)
+                              : SavedData{options.data, data::load(options.data.name, options.data.load_options())};
+  const data::Splits& splits = saved.splits;
   const zoo::Description description =
       begun.has_value() ? zoo::description_of(*begun) : describe(options, splits.train);
   const std::shared_ptr<Module> model = begun.has_value() ? load_model(*begun) : zoo::build(description);
@@ -158,7 +159,7 @@ void train(Options& options) {
   fit_options.kinds = &known_transforms();
   fit_options.stop = StopOnSignal::asked();
   fit_options.metadata = {{zoo::kModelKey, zoo::to_text(description)},
-                          {kDataKey, arguments.text()},
+                          {kDataKey, saved.arguments.text()},
                           {kPreprocessingKey, data::to_json(splits.train.preprocessing())}};
   const Shape input = one_sample(splits.train.sample_shape());
   std::optional<PruneWhileTraining> pruning;

@@ -74,7 +74,7 @@ Variable FakeQuant::apply(const Variable& x) {
   if (phase_ == Phase::kAdapt && learns_clip()) {
     return on_learned_clip(x);
   }
-  const GridsPtr grids = phase_ == Phase::kFixed ? stored() : found_grids(x.value());
+  const GridsPtr grids = phase_ == Phase::kFixed ? stored_grids() : found_grids(x.value());
   if (is_binary(role_, spec_)) {
     return binarize(x, grids);
   }
@@ -90,7 +90,7 @@ GridsPtr FakeQuant::grids() const {
     return nullptr;
   }
   if (phase_ == Phase::kFixed) {
-    return stored();
+    return stored_grids();
   }
   if (learns_step() || learns_clip()) {
     return learned_grids();
@@ -188,7 +188,7 @@ void FakeQuant::store(const GridsPtr& grids) {
   fixed_ = grids;
 }
 
-GridsPtr FakeQuant::stored() const {
+GridsPtr FakeQuant::stored_grids() const {
   if (fixed_ == nullptr) {  // loaded from a file
     const Codes codes = codes_of(role_, spec_);
     require(scale_.defined() && zero_point_.defined(), "fake_quant", "fixed grids without scales");
@@ -225,7 +225,7 @@ void FakeQuant::visit_state(const std::function<void(std::string_view, Tensor&)>
   }
   fixed_ = nullptr;
   if (phase_ == Phase::kFixed && !spec_.dynamic) {
-    (void)stored();  // checks
+    (void)stored_grids();  // checks
   }
 }
 

@@ -64,7 +64,7 @@ class FakeQuant : public Transform {
   GridsPtr learned_grids() const;
   GridsPtr found_grids(const Tensor& x) const;
   void store(const GridsPtr& grids);
-  GridsPtr stored() const;
+  GridsPtr stored_grids() const;
   void remember_observer();
   void recall_observer();
 
