@@ -104,11 +104,17 @@ class Net:
         if run.returncode != 0:
             stop(f"{self.label}: whittle train ended with {run.returncode}")
         result = json.loads(run.stdout.strip().splitlines()[-1])
-        record = {
-            "arguments": self.arguments,
+        return self._finish({
             "test": result["test"],
             "parameters": result["parameters"],
             "seconds": round(sum(self._epoch_seconds()), 1),
+        })
+
+    def _finish(self, figures):
+        """Writes the record: what was done, the figures, the file, when and where."""
+        record = {
+            "arguments": self.arguments,
+            **figures,
             "sha256": hashlib.sha256(self.file.read_bytes()).hexdigest(),
             "date": datetime.date.today().isoformat(),
             "cpu": cpu_name(),
@@ -155,22 +161,11 @@ class Derived(Net):
             self._begun().write_text(json.dumps({"arguments": self.arguments, "results": results}))
         before = self.base.record()["test"]
         last = results[-1]
-        test = last["test"].get("after", last["test"])
-        record = {
-            "arguments": self.arguments,
-            "test": test,
+        return self._finish({
+            "test": last["test"].get("after", last["test"]),
             "before": before,
             "ratios": ratios(results),
-            "sha256": hashlib.sha256(self.file.read_bytes()).hexdigest(),
-            "date": datetime.date.today().isoformat(),
-            "cpu": cpu_name(),
-            "threads": len(os.sched_getaffinity(0)),
-        }
-        temporary = self.record_file.with_suffix(".new")
-        temporary.write_text(json.dumps(record, indent=1) + "\n")
-        temporary.replace(self.record_file)
-        self._begun().unlink()
-        return record
+        })
 
     def _so_far(self):
         """Whether a step was stopped half-way, and the results of those before."""
