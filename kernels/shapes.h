@@ -34,6 +34,26 @@ struct ConvShape {
   Window window;
 };
 
+// A fully connected layer is a convolution over images of one pixel.
+constexpr ConvShape fully_connected_shape(int32_t batch, int32_t in, int32_t out) {
+  return {.batch = batch,
+          .in_channels = in,
+          .out_channels = out,
+          .groups = 1,
+          .window = {.in_h = 1,
+                     .in_w = 1,
+                     .out_h = 1,
+                     .out_w = 1,
+                     .kernel_h = 1,
+                     .kernel_w = 1,
+                     .stride_h = 1,
+                     .stride_w = 1,
+                     .dilation_h = 1,
+                     .dilation_w = 1,
+                     .top = 0,
+                     .left = 0}};
+}
+
 // x [batch, in_h, in_w, channels], y [batch, out_h, out_w, channels]; dilation 1.
 struct PoolShape {
   int32_t batch, channels;

@@ -17,31 +17,19 @@ void copy(uint8_t* to, const uint8_t* from, uint64_t count) {
   }
 }
 
-// Fully connected layers too: they are convolutions of 1x1 over as many pixels as there are samples.
+// Of fully connected layers too.
 template <class Code>
 kernels::Conv<Code> conv_of(const Call& c) {
   const OpRecord& op = c.op;
-  kernels::ConvShape flat = {.batch = 1, .in_channels = c.in(), .out_channels = c.out(), .groups = 1, .window = {}};
-  flat.window = {.in_h = 1,
-                 .in_w = c.batch(),
-                 .out_h = 1,
-                 .out_w = c.batch(),
-                 .kernel_h = 1,
-                 .kernel_w = 1,
-                 .stride_h = 1,
-                 .stride_w = 1,
-                 .dilation_h = 1,
-                 .dilation_w = 1,
-                 .top = 0,
-                 .left = 0};
-  return {.shape = op.kind == OpKind::kConv ? c.conv_shape() : flat,
-          .x = c.input<Code>(),
-          .x_zero_point = c.x.zero_point,
-          .weights = c.constant<int8_t>(op.weights),
-          .bias = c.constant<int32_t>(op.bias),
-          .multipliers = c.constant<uint32_t>(op.multipliers),
-          .range = c.range(),
-          .y = c.output<Code>()};
+  return {
+      .shape = op.kind == OpKind::kConv ? c.conv_shape() : kernels::fully_connected_shape(c.batch(), c.in(), c.out()),
+      .x = c.input<Code>(),
+      .x_zero_point = c.x.zero_point,
+      .weights = c.constant<int8_t>(op.weights),
+      .bias = c.constant<int32_t>(op.bias),
+      .multipliers = c.constant<uint32_t>(op.multipliers),
+      .range = c.range(),
+      .y = c.output<Code>()};
 }
 
 template <class Code>

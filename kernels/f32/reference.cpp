@@ -78,29 +78,9 @@ void convolve(const ConvShape& s, const X* x, int32_t zero_point, const Weight* 
   }
 }
 
-// A fully connected layer is a convolution over images of one pixel.
-constexpr ConvShape pixel(int32_t batch, int32_t in, int32_t out) {
-  return {.batch = batch,
-          .in_channels = in,
-          .out_channels = out,
-          .groups = 1,
-          .window = {.in_h = 1,
-                     .in_w = 1,
-                     .out_h = 1,
-                     .out_w = 1,
-                     .kernel_h = 1,
-                     .kernel_w = 1,
-                     .stride_h = 1,
-                     .stride_w = 1,
-                     .dilation_h = 1,
-                     .dilation_w = 1,
-                     .top = 0,
-                     .left = 0}};
-}
-
 template <class Weight>
 ConvF32<Weight> as_conv(const FullyConnectedF32<Weight>& op) {
-  return {.shape = pixel(op.batch, op.in, op.out),
+  return {.shape = fully_connected_shape(op.batch, op.in, op.out),
           .x = op.x,
           .weights = op.weights,
           .scales = op.scales,

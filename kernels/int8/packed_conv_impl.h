@@ -9,14 +9,12 @@
 // rows are first copied into scratch, with a frame of zero-points.
 //
 // The instruction multiplies unsigned with signed bytes, so codes enter as code + 128, their
-// top bit turned. Packing takes that out of the bias again:
-//   sum (x - z) w + b  =  sum (x + 128) w + [b - (128 + z) sum w]
-// Sums wrap around, so the result is exact because the accumulator is (A7).
+// top bit turned. Packing takes that out of the bias again (packing.h).
 #pragma once
 
 #include <stdint.h>
 
-#include "kernels/int8/packed.h"
+#include "kernels/int8/packing.h"
 #include "kernels/int8/table.h"
 
 namespace whittle::kernels {
@@ -27,8 +25,6 @@ struct PackedConv {
   using Op = Conv<int8_t>;
   static constexpr int32_t kLanes = V::kLanes;
   static constexpr int32_t kStep = 4;  // input channels that are multiplied at once
-
-  static constexpr int64_t round_up(int64_t n, int64_t to) { return (n + to - 1) / to * to; }
 
   // ---- How an op is done: by its shape alone ----
 
@@ -98,14 +94,8 @@ struct PackedConv {
     auto* const bias = reinterpret_cast<int32_t*>(packed);
     auto* const multipliers = reinterpret_cast<uint32_t*>(packed) + plan.blocks * kLanes;
     for (int32_t o = 0; o < plan.blocks * kLanes; ++o) {
-      int32_t sum = 0;
-      for (int32_t i = 0; o < s.out_channels && i < filter; ++i) {
-        sum += op.weights[int64_t{o} * filter + i];
-      }
       const bool real = o < s.out_channels;
-      bias[o] = real ? static_cast<int32_t>(static_cast<uint32_t>(op.bias[o]) -
-                                            static_cast<uint32_t>(128 + op.x_zero_point) * static_cast<uint32_t>(sum))
-                     : 0;
+      bias[o] = real ? bias_for_turned_codes(op, o, filter) : 0;
       multipliers[o] = real ? op.multipliers[o] : 0;
     }
     auto* to = reinterpret_cast<int8_t*>(packed + weights_at(plan));

@@ -15,7 +15,7 @@
 
 #include <stdint.h>
 
-#include "kernels/int8/packed.h"
+#include "kernels/int8/packing.h"
 #include "kernels/int8/table.h"
 
 namespace whittle::kernels {
@@ -26,8 +26,6 @@ struct PackedDepthwise {
   using Op = Conv<int8_t>;
   static constexpr int64_t kLanes = V::kLanes;
   static constexpr int32_t kMostColumns = 7;
-
-  static constexpr int64_t round_up(int64_t n, int64_t to) { return (n + to - 1) / to * to; }
 
   static bool fits(const ConvShape& s) {
     return s.groups > 1 && s.groups == s.in_channels && s.groups == s.out_channels && s.window.kernel_h <= 4 &&
@@ -76,12 +74,7 @@ struct PackedDepthwise {
     const int32_t taps = w.kernel_h * w.kernel_w;
     for (int64_t i = 0; i < plan.period; ++i) {
       const int64_t c = i % plan.channels;
-      int32_t sum = 0;
-      for (int32_t t = 0; t < taps; ++t) {
-        sum += op.weights[c * taps + t];
-      }
-      bias[i] = static_cast<int32_t>(static_cast<uint32_t>(op.bias[c]) -
-                                     static_cast<uint32_t>(128 + op.x_zero_point) * static_cast<uint32_t>(sum));
+      bias[i] = bias_for_turned_codes(op, static_cast<int32_t>(c), taps);
       multipliers[i] = op.multipliers[c];
       for (int32_t below = 0; below < 2; ++below) {
         for (int32_t v = 0; v < w.kernel_w; ++v) {
