@@ -225,6 +225,33 @@ Json learn_rounding(Module& model, const Shape& input, const quant::Batches& bat
   return rows;
 }
 
+// What the model is worth now, called `now` beside "float"; and the file.
+void finish(const Options& options, Module& model, Checkpoint& checkpoint, const SavedData& saved,
+            const Metrics& before, const std::string& now, Json& json) {
+  const data::DataInfo& about = data::info(saved.arguments.name);
+  if (!saved.splits.test.empty()) {
+    const Metrics metrics = evaluate(model, saved.splits.test);
+    json["test"] = to_json(metrics, about);
+    if (!options.quiet) {
+      const auto name = [&](const std::string& what) { return saved.arguments.name + " test, " + what + ":"; };
+      const auto width = static_cast<int>(name(now).size());
+      std::cout << std::left << std::setw(width) << name("float") << ' ' << sentence(before, about) << '\n'
+                << name(now) << std::right << ' ' << sentence(metrics, about) << '\n';
+    }
+  }
+  if (!options.out.empty()) {
+    checkpoint.tensors.clear();
+    store_model(checkpoint, model);
+    save_checkpoint(options.out, checkpoint);
+    if (!options.quiet) {
+      std::cout << "saved as " << options.out << '\n';
+    }
+  }
+  if (options.json) {
+    std::cout << json_line(json) << '\n';
+  }
+}
+
 // Edge's methods as its code computed them: raw values are replaced, in float, and nothing else happens.
 void quantize_as_edge(const Options& options) {
   const quant::edge::Method method = quant::edge::parse_edge_method(options.edge);
@@ -232,10 +259,11 @@ void quantize_as_edge(const Options& options) {
           "--terms is for multipoint, not for ", options.edge);
   Checkpoint checkpoint = load_checkpoint(options.model);
   const std::shared_ptr<Module> model = load_model(checkpoint);
-  const auto [arguments, splits] = data_of("quantize", options.model, checkpoint, options.data);
-  const data::DataInfo& about = data::info(arguments.name);
+  const SavedData saved = data_of("quantize", options.model, checkpoint, options.data);
+  const data::Splits& splits = saved.splits;
+  const data::DataInfo& about = data::info(saved.arguments.name);
   Json json = {{"model", options.model},
-               {"data", arguments.name},
+               {"data", saved.arguments.name},
                {"edge_compatible", quant::edge::method_name(method)},
                {"bits", options.bits}};
   Metrics before;
@@ -245,26 +273,9 @@ void quantize_as_edge(const Options& options) {
   }
   quant::edge::edge_quantize(*model,
                              {.method = method, .bits = options.bits, .seed = options.seed, .terms = options.terms});
-  if (!splits.test.empty()) {
-    const Metrics metrics = evaluate(*model, splits.test);
-    json["test"] = to_json(metrics, about);
-    if (!options.quiet) {
-      std::cout << arguments.name << " test, float: " << sentence(before, about) << '\n'
-                << arguments.name << " test, Edge's " << quant::edge::method_name(method) << " at " << options.bits
-                << " bits: " << sentence(metrics, about) << '\n';
-    }
-  }
-  if (!options.out.empty()) {
-    checkpoint.tensors.clear();
-    store_model(checkpoint, *model);
-    save_checkpoint(options.out, checkpoint);
-    if (!options.quiet) {
-      std::cout << "saved as " << options.out << '\n';
-    }
-  }
-  if (options.json) {
-    std::cout << json_line(json) << '\n';
-  }
+  const std::string now =
+      "Edge's " + quant::edge::method_name(method) + " at " + std::to_string(options.bits) + " bits";
+  finish(options, *model, checkpoint, saved, before, now, json);
 }
 
 void quantize(const Options& options) {
@@ -290,12 +301,14 @@ void quantize(const Options& options) {
   require(options.steps >= 1, "quantize", "--steps ", options.steps, " is not at least 1");
   Checkpoint checkpoint = load_checkpoint(options.model);
   const std::shared_ptr<Module> model = load_model(checkpoint);
-  const auto [arguments, splits] = data_of("quantize", options.model, checkpoint, options.data);
-  const data::DataInfo& about = data::info(arguments.name);
+  const SavedData saved = data_of("quantize", options.model, checkpoint, options.data);
+  const data::Splits& splits = saved.splits;
+  const data::DataInfo& about = data::info(saved.arguments.name);
   const quant::Batches batches = calibration_batches(splits.train, options.samples);
   const Shape input = one_sample(splits.train.sample_shape());
 
-  Json json = {{"model", options.model}, {"data", arguments.name}, {"method", options.method}, {"bits", options.bits}};
+  Json json = {
+      {"model", options.model}, {"data", saved.arguments.name}, {"method", options.method}, {"bits", options.bits}};
   Metrics before;
   if (!splits.test.empty()) {
     before = evaluate(*model, splits.test);
@@ -321,25 +334,7 @@ void quantize(const Options& options) {
   if (options.sensitivity) {
     json["sensitivity"] = report_sensitivity(*model, batches, splits.validation, about, options.quiet);
   }
-  if (!splits.test.empty()) {
-    const Metrics metrics = evaluate(*model, splits.test);
-    json["test"] = to_json(metrics, about);
-    if (!options.quiet) {
-      std::cout << arguments.name << " test, float:     " << sentence(before, about) << '\n'
-                << arguments.name << " test, quantized: " << sentence(metrics, about) << '\n';
-    }
-  }
-  if (!options.out.empty()) {
-    checkpoint.tensors.clear();
-    store_model(checkpoint, *model);
-    save_checkpoint(options.out, checkpoint);
-    if (!options.quiet) {
-      std::cout << "saved as " << options.out << '\n';
-    }
-  }
-  if (options.json) {
-    std::cout << json_line(json) << '\n';
-  }
+  finish(options, *model, checkpoint, saved, before, "quantized", json);
 }
 
 }  // namespace

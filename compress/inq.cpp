@@ -11,31 +11,11 @@
 #include "layers/weighted.h"
 #include "quant/array/inq.h"
 #include "quant/spec.h"
+#include "quant/words.h"
 
 namespace whittle::inline WHITTLE_PRECISION::compress {
 
 namespace {
-
-template <class Number>
-Number number_in(std::string_view text, std::string_view word) {
-  Number value{};
-  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
-  require(error == std::errc() && end == text.data() + text.size(), "inq", "'", text, "' in '", word,
-          "' is not a number");
-  return value;
-}
-
-std::vector<std::string> parts_of(std::string_view text, char separator) {
-  std::vector<std::string> parts;
-  while (true) {
-    const size_t end = text.find(separator);
-    parts.emplace_back(text.substr(0, end));
-    if (end == std::string_view::npos) {
-      return parts;
-    }
-    text.remove_prefix(end + 1);
-  }
-}
 
 void check(const InqPlan& plan) {
   require(plan.bits >= 2 && plan.bits <= 16, "inq", "bits are ", plan.bits, ", expected 2 to 16");
@@ -69,18 +49,18 @@ int64_t InqPlan::freeze_at(size_t share, int64_t steps) const {
 }
 
 InqPlan parse_inq(std::string_view text) {
-  const std::vector<std::string> words = parts_of(text, ',');
-  InqPlan plan{.bits = number_in<int>(words[0], text)};
+  const std::vector<std::string> words = quant::parts_of(text, ',');
+  InqPlan plan{.bits = quant::number_in<int>("inq", words[0], text)};
   for (size_t i = 1; i < words.size(); ++i) {
     const std::string& word = words[i];
     if (word.starts_with("shares=")) {
       plan.shares.clear();
-      for (const std::string& share : parts_of(std::string_view(word).substr(7), '+')) {
-        plan.shares.push_back(number_in<double>(share, word));
+      for (const std::string& share : quant::parts_of(std::string_view(word).substr(7), '+')) {
+        plan.shares.push_back(quant::number_in<double>("inq", share, word));
       }
     } else {
       require(word.starts_with("skip="), "inq", "'", word, "' is not known; there are shares=0.5+1 and skip=PATH+PATH");
-      plan.skip = parts_of(std::string_view(word).substr(5), '+');
+      plan.skip = quant::parts_of(std::string_view(word).substr(5), '+');
     }
   }
   check(plan);

@@ -7,39 +7,19 @@
 
 #include "core/error.h"
 #include "quant/levels.h"
+#include "quant/words.h"
 
 namespace whittle::inline WHITTLE_PRECISION::quant {
 
 namespace {
-
-std::vector<std::string> parts_of(std::string_view text, char separator) {
-  std::vector<std::string> parts;
-  while (true) {
-    const size_t end = text.find(separator);
-    parts.emplace_back(text.substr(0, end));
-    if (end == std::string_view::npos) {
-      return parts;
-    }
-    text.remove_prefix(end + 1);
-  }
-}
-
-template <class Number>
-Number number_in(std::string_view text, const std::string& word) {
-  Number value{};
-  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
-  require(error == std::errc() && end == text.data() + text.size(), "qat", "'", text, "' in '", word,
-          "' is not a number");
-  return value;
-}
 
 // "w4a8": the bits.
 void read_bits(const std::string& word, QuantSpec& spec) {
   const size_t a = word.find('a');
   require(word.starts_with('w') && a != std::string::npos, "qat", "'", word,
           "' does not say the bits of weights and activations, as w8a8 does");
-  spec.weights.bits = number_in<int>(std::string_view(word).substr(1, a - 1), word);
-  spec.activations.bits = number_in<int>(std::string_view(word).substr(a + 1), word);
+  spec.weights.bits = number_in<int>("qat", std::string_view(word).substr(1, a - 1), word);
+  spec.activations.bits = number_in<int>("qat", std::string_view(word).substr(a + 1), word);
 }
 
 void read_word(const std::string& word, TrainingPlan& plan) {
@@ -52,19 +32,19 @@ void read_word(const std::string& word, TrainingPlan& plan) {
     const std::string key = word.substr(0, equals);
     const std::string value = word.substr(equals + 1);
     if (key == "edges") {
-      spec.edge_bits = number_in<int>(value, word);
+      spec.edge_bits = number_in<int>("qat", value, word);
     } else if (key == "skip") {
       spec.skip = parts_of(value, '+');
     } else if (key == "observe") {
-      plan.observe = number_in<double>(value, word);
+      plan.observe = number_in<double>("qat", value, word);
     } else if (key == "freeze") {
-      plan.freeze = number_in<double>(value, word);
+      plan.freeze = number_in<double>("qat", value, word);
     } else if (key == "grid") {
       levels().grid = value;
     } else if (key == "rounding") {
       levels().rounding = value;
     } else if (key == "terms") {
-      levels().terms = number_in<int>(value, word);
+      levels().terms = number_in<int>("qat", value, word);
     } else {
       fail("qat", "'", key, "' is not known; there are edges, skip, observe, freeze, grid, rounding and terms");
     }
@@ -72,7 +52,7 @@ void read_word(const std::string& word, TrainingPlan& plan) {
   }
   if (word.starts_with("group:")) {
     spec.weights.per = Granularity::kGroup;
-    spec.weights.group = number_in<int64_t>(std::string_view(word).substr(6), word);
+    spec.weights.group = number_in<int64_t>("qat", std::string_view(word).substr(6), word);
   } else if (word == "tensor" || word == "channel") {
     spec.weights.per = granularity_named(word);
   } else if (word == "symmetric") {

@@ -1,5 +1,6 @@
 #include "tests/apps/command.h"
 
+#include <doctest/doctest.h>
 #include <fcntl.h>
 #include <signal.h>
 #include <sys/wait.h>
@@ -95,5 +96,14 @@ std::string contents(const std::filesystem::path& path) {
 bool one_line(const std::string& text) { return std::ranges::count(text, '\n') == 1 && text.back() == '\n'; }
 
 bool contains(const std::string& text, const std::string& part) { return text.find(part) != std::string::npos; }
+
+std::string refused(const TempFolder& folder, const std::vector<std::string>& arguments) {
+  const Result result = whittle_command(folder, arguments);
+  CAPTURE(result.err);
+  CHECK(result.exit_code == 1);
+  CHECK(result.out.empty());
+  CHECK(one_line(result.err));
+  return result.err;
+}
 
 }  // namespace whittle

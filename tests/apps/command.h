@@ -45,6 +45,9 @@ class Running {
 Result whittle_command(const TempFolder& folder, const std::vector<std::string>& arguments,
                        const std::vector<std::string>& environment = {});
 
+// Runs a command that must be refused in one sentence, which is returned.
+std::string refused(const TempFolder& folder, const std::vector<std::string>& arguments);
+
 std::string contents(const std::filesystem::path& path);
 bool one_line(const std::string& text);
 bool contains(const std::string& text, const std::string& part);

@@ -36,15 +36,6 @@ std::string exported(const TempFolder& folder, const Words& model) {
   return wtl;
 }
 
-std::string refused(const TempFolder& folder, const Words& words) {
-  const Result result = whittle_command(folder, words);
-  CAPTURE(result.err);
-  CHECK(result.exit_code == 1);
-  CHECK(result.out.empty());
-  CHECK(one_line(result.err));
-  return result.err;
-}
-
 // ---- Arithmetic of the reader: integers alone (A10) ------------------------------------
 
 // value / 2^shift, rounded half to even; shift may be negative.

@@ -28,15 +28,6 @@ Result succeeded(const TempFolder& folder, const Words& words) {
   return result;
 }
 
-std::string refused(const TempFolder& folder, const Words& words) {
-  const Result result = whittle_command(folder, words);
-  CAPTURE(result.err);
-  CHECK(result.exit_code == 1);
-  CHECK(result.out.empty());
-  CHECK(one_line(result.err));
-  return result.err;
-}
-
 // Trained for an epoch, pruned by 30 %, quantized: q.safetensors.
 std::string quantized(const TempFolder& folder) {
   const std::string m = folder / "m.safetensors", p = folder / "p.safetensors", q = folder / "q.safetensors";
