@@ -1,6 +1,7 @@
 #include "apps/inspect_program.h"
 
 #include <algorithm>
+#include <bit>
 #include <cstdint>
 #include <iomanip>
 #include <iostream>
@@ -31,8 +32,8 @@ struct OpRow {
   std::string name;
   std::string result;  // "s8[1,32,32,16]"
   uint64_t weights = 0;
-  uint64_t others = 0;  // biases, multipliers, tables
-  uint64_t bound = 0;   // of its accumulators
+  uint64_t others = 0;  // biases, multipliers, bounds, tables
+  uint64_t bound = 0;   // the largest of its accumulators; 0 where there is none
 };
 
 std::string text_of(const ValueRecord& value) {
@@ -49,11 +50,13 @@ std::vector<OpRow> rows_of(const Program& program) {
     const OpRecord op = program.op(i);
     OpRow row{.kind = name_of(op.kind),
               .name = program.name(op.name),
-              .result = text_of(program.value(op.output)),
-              .bound = op.bound};
+              .result = text_of(program.value(op.output))};
     row.weights = op.weights == kNone ? 0 : runtime::bytes_of(program.value(op.weights));
-    for (const uint32_t v : {op.bias, op.multipliers, op.table}) {
+    for (const uint32_t v : {op.bias, op.multipliers, op.bounds, op.table}) {
       row.others += v == kNone ? 0 : runtime::bytes_of(program.value(v));
+    }
+    for (uint32_t c = 0; op.bounds != kNone && c < program.value(op.bounds).dims[0]; ++c) {
+      row.bound = std::max(row.bound, program.bound(op, c));
     }
     rows.push_back(std::move(row));
   }
@@ -74,7 +77,7 @@ Parts parts_of(const Program& program) {
     }
   }
   Parts parts{{"weights", weights},
-              {"biases, multipliers, tables", others},
+              {"biases, multipliers, bounds, tables", others},
               {"value records", h.sections[runtime::kValues].bytes},
               {"op records", h.sections[runtime::kOps].bytes},
               {"lists", h.sections[runtime::kLists].bytes},
@@ -186,6 +189,7 @@ Json json_of(const Program& program, const OpRecord& op) {
   const std::pair<const char*, uint32_t> values[] = {{"weights", op.weights},
                                                      {"bias", op.bias},
                                                      {"multipliers", op.multipliers},
+                                                     {"bounds", op.bounds},
                                                      {"table", op.table},
                                                      {"scratch", op.scratch}};
   for (const auto& [field, value] : values) {
@@ -280,12 +284,12 @@ void print_ops(const Program& program) {
   std::cout << "\n  op  kind             ";
   name("name");
   std::cout << std::right << std::setw(10) << "weights" << std::setw(10) << "others"
-            << "  result\n";
+            << "  bits  result\n";
   for (size_t i = 0; i < rows.size(); ++i) {
     std::cout << std::right << std::setw(4) << i << "  " << std::left << std::setw(17) << rows[i].kind;
     name(printable(rows[i].name));
-    std::cout << std::right << std::setw(10) << rows[i].weights << std::setw(10) << rows[i].others << "  "
-              << rows[i].result << '\n';
+    std::cout << std::right << std::setw(10) << rows[i].weights << std::setw(10) << rows[i].others << std::setw(6)
+              << (rows[i].bound == 0 ? "" : std::to_string(1 + std::bit_width(rows[i].bound))) << "  " << rows[i].result << '\n';
   }
 }
 

@@ -6,7 +6,7 @@
 namespace whittle::apps {
 
 inline const char* name_of(runtime::Type type) {
-  static constexpr const char* kNames[] = {"", "s8", "s16", "s32", "f32", "f16", "u32"};
+  static constexpr const char* kNames[] = {"", "s8", "s16", "s32", "f32", "f16", "u32", "u64"};
   return kNames[static_cast<int>(type)];
 }
 

@@ -167,7 +167,7 @@ void print_info(const Program& p) {
     std::printf("  %-34s %12llu\n", what, static_cast<unsigned long long>(bytes));
   };
   line("weights", weights);
-  line("biases, multipliers, tables", constants - weights);
+  line("biases, multipliers, bounds, tables", constants - weights);
   line("value records", h.sections[kValues].bytes);
   line("op records and lists", h.sections[kOps].bytes + h.sections[kLists].bytes);
   line("names", h.sections[kNames].bytes);

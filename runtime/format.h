@@ -13,7 +13,7 @@ namespace whittle::runtime {
 
 inline constexpr uint8_t kMagic[8] = {0x89, 'W', 'T', 'L', 0x0d, 0x0a, 0x1a, 0x0a};
 inline constexpr uint8_t kEndMark[4] = {'L', 'T', 'W', 0x0a};
-inline constexpr uint32_t kVersion = 1;
+inline constexpr uint32_t kVersion = 2;
 inline constexpr uint32_t kNone = 0xffffffff;      // no value; not written by an op
 inline constexpr uint64_t kSectionAlignment = 64;  // of sections in the file
 inline constexpr uint64_t kAlignment = 16;         // of values, of the file in memory and of the arena
@@ -22,7 +22,7 @@ inline constexpr uint32_t kMaxRank = 8;
 inline constexpr uint32_t kMaxExtent = 1u << 24;  // of kernels, strides, dilations, paddings
 inline constexpr uint64_t kMaxValueBytes = 0x7fffffff;
 
-enum class Type : uint8_t { kS8 = 1, kS16 = 2, kS32 = 3, kF32 = 4, kF16 = 5, kU32 = 6 };
+enum class Type : uint8_t { kS8 = 1, kS16 = 2, kS32 = 3, kF32 = 4, kF16 = 5, kU32 = 6, kU64 = 7 };
 enum class Place : uint8_t { kArena = 0, kConstant = 1 };
 
 enum class OpKind : uint32_t {
@@ -109,9 +109,9 @@ struct OpRecord {
   uint32_t padding[4];  // top, left, bottom, right
   uint32_t lo, hi;      // two's complement codes, or bits of binary32
   uint32_t parameters[5];
-  uint64_t bound;
+  uint32_t bounds;
 };
-static_assert(sizeof(OpRecord) == 120);
+static_assert(sizeof(OpRecord) == 116);
 
 static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "records are copied as they lie in memory");
 
@@ -135,6 +135,8 @@ constexpr uint32_t bytes_of(Type type) {
     case Type::kF32:
     case Type::kU32:
       return 4;
+    case Type::kU64:
+      return 8;
   }
   return 0;
 }

@@ -274,7 +274,7 @@ class Loader {
   }
 
   bool check_constants_of(const OpRecord& op) {
-    const uint32_t constants[] = {op.weights, op.bias, op.multipliers, op.table};
+    const uint32_t constants[] = {op.weights, op.bias, op.multipliers, op.table, op.bounds};
     for (const uint32_t v : constants) {
       if (!need(v == kNone || is_constant(v), Status::kOp)) {
         return false;
@@ -285,7 +285,7 @@ class Loader {
 
   // Which optional fields an op has; all others must be empty.
   struct Uses {
-    bool product = false;  // weights, bias and perhaps multipliers and scratch
+    bool product = false;  // weights, bias and perhaps multipliers, bounds and scratch
     bool groups = false;
     bool window = false;  // kernel, stride, padding
     bool dilation = false;
@@ -305,7 +305,8 @@ class Loader {
     }
     return need((uses.inputs == 0 || op.inputs == uses.inputs) &&
                     (uses.product ? op.weights != kNone && op.bias != kNone
-                                  : op.weights == kNone && op.bias == kNone && op.scratch == kNone && op.bound == 0) &&
+                                  : op.weights == kNone && op.bias == kNone && op.scratch == kNone &&
+                                        op.bounds == kNone) &&
                     (uses.product || uses.multipliers || op.multipliers == kNone) &&
                     (uses.table || op.table == kNone) && (uses.groups ? op.groups >= 1 : op.groups == 0) && window &&
                     (uses.dilation ? positive(op.dilation) : empty(op.dilation)) &&
@@ -443,7 +444,7 @@ class Loader {
                 Status::kShape);
   }
 
-  // Weights, bias, multipliers, scratch and bound of a conv or fully connected op.
+  // Weights, bias, multipliers, scratch and bounds of a conv or fully connected op.
   bool check_product(const OpRecord& op, uint32_t i, const ValueRecord& x, const ValueRecord& y) {
     const ValueRecord w = p_.value(op.weights);
     const uint32_t out = w.dims[0];
@@ -453,7 +454,7 @@ class Loader {
     if (is_code(x.type)) {
       return need(w.type == Type::kS8, Status::kType) && need(op.scratch == kNone, Status::kOp) &&
              check_vector(op.bias, Type::kS32, out) && check_multipliers(op.multipliers, Type::kU32, out) &&
-             check_bound(op, w, x.type == Type::kS8 ? 127 : 32767, x.zero_point);
+             check_bounds(op, w, x.type == Type::kS8 ? 127 : 32767, x.zero_point);
     }
     if (!check_vector(op.bias, Type::kF32, out) || !check_numbers(op.bias)) {
       return false;
@@ -461,14 +462,14 @@ class Loader {
     if (w.type != Type::kS8) {
       features_ |= w.type == Type::kF16 ? kHalf : 0;
       return need(w.type == Type::kF32 || w.type == Type::kF16, Status::kType) &&
-             need(op.scratch == kNone && op.multipliers == kNone && op.bound == 0, Status::kOp);
+             need(op.scratch == kNone && op.multipliers == kNone && op.bounds == kNone, Status::kOp);
     }
     if (!check_multipliers(op.multipliers, Type::kF32, out)) {
       return false;
     }
     if (op.scratch == kNone) {
       features_ |= kHybrid;
-      return need(op.bound == 0, Status::kOp);
+      return need(op.bounds == kNone, Status::kOp);
     }
     features_ |= kDynamic;
     if (!need(is_activation(op.scratch) && op.scratch != op.output, Status::kOp)) {
@@ -476,7 +477,7 @@ class Loader {
     }
     const ValueRecord s = p_.value(op.scratch);
     return need(s.first == i && s.last == i, Status::kPlan) && need(s.type == Type::kS8, Status::kType) &&
-           need(elements(s) == elements(x) / x.dims[0], Status::kShape) && check_bound(op, w, 127, -128);
+           need(elements(s) == elements(x) / x.dims[0], Status::kShape) && check_bounds(op, w, 127, -128);
   }
 
   bool check_vector(uint32_t number, Type type, uint32_t count) {
@@ -513,13 +514,16 @@ class Loader {
   }
 
   // A7, from the weights themselves.
-  bool check_bound(const OpRecord& op, const ValueRecord& w, int32_t limit, int32_t zero_point) {
+  bool check_bounds(const OpRecord& op, const ValueRecord& w, int32_t limit, int32_t zero_point) {
+    const bool wide = limit != 127;
+    if (!check_vector(op.bounds, wide ? Type::kU64 : Type::kU32, w.dims[0])) {
+      return false;
+    }
     const int32_t up = limit - zero_point;
     const int32_t down = zero_point + limit + 1;
     const auto farthest = static_cast<uint64_t>(up > down ? up : down);
     const uint64_t per_channel = elements(w) / w.dims[0];
     const auto* weight = reinterpret_cast<const int8_t*>(p_.constant(op.weights));
-    uint64_t largest = 0;
     for (uint32_t o = 0; o < w.dims[0]; ++o) {
       uint64_t sum = 0;
       for (uint64_t k = 0; k < per_channel; ++k, ++weight) {
@@ -536,9 +540,11 @@ class Loader {
         }
         bound += static_cast<uint64_t>(bias < 0 ? -bias : bias);
       }
-      largest = bound > largest ? bound : largest;
+      if (!need(p_.bound(op, o) == bound && (wide || bound <= kMaxAccumulator), Status::kBound)) {
+        return false;
+      }
     }
-    return need(op.bound == largest && (limit != 127 || largest <= kMaxAccumulator), Status::kBound);
+    return true;
   }
 
   bool check_add(const OpRecord& op, const ValueRecord& x, const ValueRecord& y) {

@@ -90,6 +90,13 @@ class Program {
   uint8_t* data(uint32_t value, void* arena) const { return static_cast<uint8_t*>(arena) + this->value(value).offset; }
   const uint8_t* constant(uint32_t value) const { return section(kConstants) + this->value(value).offset; }
 
+  // The largest |accumulator| of an output channel (A7), of an op that has bounds.
+  uint64_t bound(const OpRecord& op, uint32_t channel) const {
+    const bool wide = value(op.bounds).type == Type::kU64;
+    const uint8_t* at = constant(op.bounds) + channel * uint64_t{wide ? 8u : 4u};
+    return wide ? read<uint64_t>(at) : read<uint32_t>(at);
+  }
+
   const char* name(uint32_t offset) const { return reinterpret_cast<const char*>(section(kNames) + offset); }
   const char* metadata() const { return reinterpret_cast<const char*>(section(kMetadata)); }
   uint64_t metadata_bytes() const { return header_.sections[kMetadata].bytes; }

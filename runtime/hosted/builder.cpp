@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstring>
 #include <map>
+#include <optional>
 #include <stdexcept>
 
 namespace whittle::runtime {
@@ -48,6 +49,26 @@ const ValueSpec& value_of(const ProgramSpec& spec, uint32_t value, const std::st
 }
 
 std::string title(const OpSpec& op) { return "op '" + op.name + "'"; }
+
+// A constant with A7 for each output channel of the op; none for ops that have none.
+std::optional<ValueSpec> bounds_of(const ProgramSpec& spec, const OpSpec& op) {
+  const std::vector<uint64_t> wide = bounds(spec, op);
+  if (wide.empty()) {
+    return std::nullopt;
+  }
+  const bool codes_of_16_bits = spec.values[op.inputs.front()].type == Type::kS16;
+  ValueSpec value{.name = op.name + "/bounds",
+                  .type = codes_of_16_bits ? Type::kU64 : Type::kU32,
+                  .dims = {static_cast<uint32_t>(wide.size())}};
+  for (const uint64_t bound : wide) {
+    if (codes_of_16_bits) {
+      append(value.constant, bound);
+    } else {
+      append(value.constant, static_cast<uint32_t>(std::min<uint64_t>(bound, UINT32_MAX)));  // which load() refuses
+    }
+  }
+  return value;
+}
 
 // What the loader will note while it looks at the operands.
 uint32_t features(const ProgramSpec& spec) {
@@ -145,8 +166,8 @@ std::vector<uint8_t> build(const ProgramSpec& spec) {
   std::array<std::vector<uint8_t>, kSections> sections;
 
   uint64_t arena = 0;
-  for (size_t i = 0; i < spec.values.size(); ++i) {
-    const ValueSpec& v = spec.values[i];
+  uint32_t written = 0;
+  const auto write = [&](const ValueSpec& v, Life during) {
     ValueRecord record{};
     record.type = v.type;
     record.rank = static_cast<uint8_t>(std::min<size_t>(v.dims.size(), 255));
@@ -173,11 +194,15 @@ std::vector<uint8_t> build(const ProgramSpec& spec) {
         record.qmax = v.grid.qmax;
       }
       record.offset = v.offset;
-      record.first = life[i].first < 0 ? kNone : static_cast<uint32_t>(life[i].first);
-      record.last = static_cast<uint32_t>(std::max(life[i].last, 0));
+      record.first = during.first < 0 ? kNone : static_cast<uint32_t>(during.first);
+      record.last = static_cast<uint32_t>(std::max(during.last, 0));
       arena = std::max(arena, v.offset + bytes_of(record));
     }
     append(sections[kValues], record);
+    return written++;
+  };
+  for (size_t i = 0; i < spec.values.size(); ++i) {
+    write(spec.values[i], life[i]);
   }
 
   for (const auto* listed : {&spec.inputs, &spec.outputs}) {
@@ -210,9 +235,8 @@ std::vector<uint8_t> build(const ProgramSpec& spec) {
         value_of(spec, v, title(op));
       }
     }
-    for (const uint64_t bound : bounds(spec, op)) {
-      record.bound = std::max(record.bound, bound);
-    }
+    const std::optional<ValueSpec> most = bounds_of(spec, op);
+    record.bounds = most ? write(*most, {0, -1}) : kNone;
     append(sections[kOps], record);
     for (const uint32_t v : op.inputs) {
       append(sections[kLists], v);

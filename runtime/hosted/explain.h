@@ -38,6 +38,7 @@ struct Explanation {
   std::vector<uint32_t> index;  // of the number, in the op's output
   std::vector<Term> terms;
   int64_t bias = 0;
+  uint64_t bound = 0;       // no accumulator of this channel goes beyond it (A7); 0 where there is no weight
   int64_t accumulator = 0;  // bias + products; for a max pool the largest code, for a softmax the sum of exponentials
   uint32_t multiplier = 0;  // bits of binary32, where there is one
   kernels::CodeRange range{};

@@ -130,7 +130,7 @@ TEST_SUITE("export") {
       CHECK(op.at("bound").get<uint64_t>() < (uint64_t{1} << 31));
     }
     CHECK(weights == json.at("parts").at("weights").get<uint64_t>() +
-                         json.at("parts").at("biases, multipliers, tables").get<uint64_t>());
+                         json.at("parts").at("biases, multipliers, bounds, tables").get<uint64_t>());
     CHECK(json.at("metadata").contains("whittle.data"));
 
     // The graph: whoever reads it finds the constants in the file.

@@ -2,6 +2,8 @@
 
 #include <doctest/doctest.h>
 
+#include <algorithm>
+#include <cstdlib>
 #include <set>
 #include <stdexcept>
 
@@ -28,6 +30,19 @@ std::string reason(Call call) {
     return error.what();
   }
   return "none";
+}
+
+// A7, from the operands of one number: they hold each weight of the channel once.
+uint64_t bound_of(const Explanation& e, Type type) {
+  if (e.kind != OpKind::kConv && e.kind != OpKind::kFullyConnected) {
+    return 0;
+  }
+  const int64_t largest = type == Type::kS8 ? 127 : 32767;
+  int64_t bound = std::abs(e.bias);
+  for (const Explanation::Term& term : e.terms) {
+    bound += std::abs(term.weight) * std::max(largest - term.zero_point, term.zero_point + largest + 1);
+  }
+  return static_cast<uint64_t>(bound);
 }
 
 }  // namespace
@@ -64,6 +79,8 @@ TEST_SUITE("explain") {
                                                    : runtime::read<int16_t>(result + 2 * element);
           REQUIRE(e.code == code);
           REQUIRE(replay(e) == code);
+          REQUIRE(e.bound == bound_of(e, y.type));
+          REQUIRE((e.bound == 0 || static_cast<uint64_t>(std::abs(e.accumulator)) <= e.bound));
           REQUIRE(e.text().find("code " + std::to_string(code) + "\n") != std::string::npos);
           element += 1 + elements(y) / 40;
           ++explained;

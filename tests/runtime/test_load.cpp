@@ -70,13 +70,21 @@ std::function<Bytes(const SmallFile&)> header_edit(std::function<void(FileHeader
 }
 
 using S = SmallFile;
+// An edit of the bound of an op's last channel.
+Bytes edit_bound(const S& s, uint32_t i, const std::function<uint32_t(uint32_t)>& edit) {
+  const uint32_t bounds = s.op(i).bounds;
+  Program program;
+  REQUIRE(load(s.file.data(), s.file.size(), {}, program) == Status::kOk);
+  const uint32_t last = program.value(bounds).dims[0] - 1;
+  return edit_constant<uint32_t>(s.file, bounds, last, edit(static_cast<uint32_t>(program.bound(program.op(i), last))));
+}
 constexpr uint32_t kNan = 0x7fc00000, kInf = 0x7f800000, kDenormal = 1, kMinusOne = 0xbf800000;
 
 const std::vector<Hostile>& hostile_files() {
   static const std::vector<Hostile> files{
       // ---- Header
       {"another magic", Status::kNotAProgram, header_edit([](auto& h) { h.magic[0] = 'W'; })},
-      {"a later version", Status::kOtherVersion, header_edit([](auto& h) { h.version = 2; })},
+      {"a later version", Status::kOtherVersion, header_edit([](auto& h) { h.version = 3; })},
       {"another header size", Status::kOtherVersion, header_edit([](auto& h) { h.header_bytes = 200; })},
       {"a length beyond the file", Status::kTruncated, header_edit([](auto& h) { h.file_bytes += 64; })},
       {"a length short of the file", Status::kLength, header_edit([](auto& h) { h.file_bytes -= 64; })},
@@ -105,7 +113,7 @@ const std::vector<Hostile>& hostile_files() {
 
       // ---- Values
       {"type 0", Status::kValue, input_edit([](auto& v) { v.type = static_cast<Type>(0); })},
-      {"type 7", Status::kValue, input_edit([](auto& v) { v.type = static_cast<Type>(7); })},
+      {"type 8", Status::kValue, input_edit([](auto& v) { v.type = static_cast<Type>(8); })},
       {"an activation of s32", Status::kType, input_edit([](auto& v) { v.type = Type::kS32; })},
       {"rank 0", Status::kValue, input_edit([](auto& v) { v.rank = 0; })},
       {"rank 9", Status::kValue, input_edit([](auto& v) { v.rank = 9; })},
@@ -273,9 +281,22 @@ const std::vector<Hostile>& hostile_files() {
        [](const S& s) { return edit_constant<uint32_t>(s.file, s.op(S::kConv).multipliers, 3, kNan); }},
       {"a negative multiplier", Status::kConstant,
        [](const S& s) { return edit_constant<uint32_t>(s.file, s.op(S::kAverage).multipliers, 0, kMinusOne); }},
-      {"a bound too low", Status::kBound, op_edit(S::kConv, [](auto& op) { op.bound -= 1; })},
-      {"a bound too high", Status::kBound, op_edit(S::kFullyConnected, [](auto& op) { op.bound += 1; })},
-      {"a bound where there is no product", Status::kOp, op_edit(S::kAdd, [](auto& op) { op.bound = 1; })},
+      {"a bound too low", Status::kBound,
+       [](const S& s) { return edit_bound(s, S::kConv, [](uint32_t bound) { return bound - 1; }); }},
+      {"a bound too high", Status::kBound,
+       [](const S& s) { return edit_bound(s, S::kFullyConnected, [](uint32_t bound) { return bound + 1; }); }},
+      {"a bound of 2^32 - 1", Status::kBound,
+       [](const S& s) { return edit_bound(s, S::kDepthwise, [](uint32_t) { return UINT32_MAX; }); }},
+      {"no bounds", Status::kOp, op_edit(S::kConv, [](auto& op) { op.bounds = runtime::kNone; })},
+      {"bounds past the values", Status::kOp, op_edit(S::kConv, [](auto& op) { op.bounds = 5000; })},
+      {"an activation as bounds", Status::kOp, op_edit(S::kConv, [](auto& op) { op.bounds = op.output; })},
+      {"biases as bounds", Status::kType, op_edit(S::kConv, [](auto& op) { op.bounds = op.bias; })},
+      {"bounds of another op", Status::kShape,
+       [](const S& s) {
+         const uint32_t taken = s.op(S::kFullyConnected).bounds;
+         return edit_op(s.file, S::kConv, [&](auto& op) { op.bounds = taken; });
+       }},
+      {"bounds where there is no product", Status::kOp, op_edit(S::kAdd, [](auto& op) { op.bounds = 1; })},
       {"a ratio that is NaN", Status::kGrid, op_edit(S::kAdd, [](auto& op) { op.parameters[1] = kNan; })},
       {"a ratio of 2^-41", Status::kGrid, op_edit(S::kAdd, [](auto& op) { op.parameters[2] = (127 - 41) << 23; })},
       {"a ratio of 0", Status::kGrid, op_edit(S::kAdd, [](auto& op) { op.parameters[1] = 0; })},
