@@ -104,30 +104,47 @@ void run_concat(const Call& c) {
   }
 }
 
-// Whether an op is one that tables may pack.
+// Whether an op is one of codes that tables may pack.
 bool packs(const Call& c, const Kernels& kernels) {
   const bool product = c.op.kind == OpKind::kConv || c.op.kind == OpKind::kFullyConnected;
   return product && c.x.type == Type::kS8 && c.y.type == Type::kS8 && kernels.int8 != nullptr &&
          kernels.int8->packed != nullptr;
 }
 
-// Calls body(number, conv, needs) for every op for which the table has something faster.
+bool is_float(const Call& c) { return c.x.type == Type::kF32 || c.y.type == Type::kF32; }
+
+kernels::PackedNeeds packed_needs(const Call& c, const Kernels& kernels) {
+#if !defined(WHITTLE_NO_FPU)
+  if (is_float(c) && kernels.f32 != nullptr) {
+    return float_needs(c, *kernels.f32);
+  }
+#endif
+  return packs(c, kernels) ? kernels.int8->packed->conv_needs(conv_of<int8_t>(c)) : kernels::PackedNeeds();
+}
+
+// Calls body(number, call, needs) for every op for which the table has something faster.
 template <class Body>
 void for_each_packed(const Program& program, const Kernels& kernels, Body body) {
   for (uint32_t i = 0; i < program.op_count(); ++i) {
     const Call call(program, program.op(i), nullptr);
-    if (packs(call, kernels)) {
-      const kernels::Conv<int8_t> conv = conv_of<int8_t>(call);
-      const kernels::PackedNeeds needs = kernels.int8->packed->conv_needs(conv);
-      if (needs.packed_bytes > 0) {
-        body(i, conv, needs);
-      }
+    const kernels::PackedNeeds needs = packed_needs(call, kernels);
+    if (needs.packed_bytes > 0) {
+      body(i, call, needs);
     }
   }
 }
 
 // Packed memory begins with where each op's is, 0 if it has none.
 uint64_t packed_table_bytes(const Program& program) { return (program.op_count() * sizeof(uint64_t) + 63) / 64 * 64; }
+
+// The packed weights of an op, or null.
+const uint8_t* packed_of(const Call& c, const Kernels& kernels) {
+  uint64_t at = 0;
+  if (kernels.packed != nullptr) {
+    __builtin_memcpy(&at, kernels.packed + c.number * sizeof(at), sizeof(at));
+  }
+  return at == 0 ? nullptr : kernels.packed + at;
+}
 
 void run_op(const Call& c, const Kernels& kernels) {
   if (c.op.kind == OpKind::kConcat) {
@@ -136,9 +153,9 @@ void run_op(const Call& c, const Kernels& kernels) {
   if (c.op.kind == OpKind::kReshape) {
     return copy(c.output<uint8_t>(), c.input<uint8_t>(), bytes_of(c.y));
   }
-  if (c.x.type == Type::kF32 || c.y.type == Type::kF32) {
+  if (is_float(c)) {
 #if !defined(WHITTLE_NO_FPU)
-    run_float(c, *kernels.f32);
+    run_float(c, *kernels.f32, packed_of(c, kernels), kernels.scratch);
 #endif
     return;
   }
@@ -155,12 +172,8 @@ void run_op(const Call& c, const Kernels& kernels) {
                                   .range = c.range(),
                                   .y = c.output<int8_t>()});
   }
-  if (kernels.packed != nullptr && packs(c, kernels)) {
-    uint64_t at = 0;
-    __builtin_memcpy(&at, kernels.packed + c.number * sizeof(at), sizeof(at));
-    if (at != 0) {
-      return kernels.int8->packed->conv(conv_of<int8_t>(c), kernels.packed + at, kernels.scratch, {});
-    }
+  if (const uint8_t* const packed = packed_of(c, kernels); packed != nullptr) {
+    return kernels.int8->packed->conv(conv_of<int8_t>(c), packed, kernels.scratch, {});
   }
   if (c.x.type == Type::kS8) {
     run_codes<int8_t>(c, kernels.int8->s8);
@@ -173,7 +186,7 @@ void run_op(const Call& c, const Kernels& kernels) {
 
 PackSize pack_size(const Program& program, const Kernels& kernels) {
   PackSize size = {.packed_bytes = packed_table_bytes(program), .scratch_bytes = 0};
-  for_each_packed(program, kernels, [&](uint32_t, const kernels::Conv<int8_t>&, const kernels::PackedNeeds& needs) {
+  for_each_packed(program, kernels, [&](uint32_t, const Call&, const kernels::PackedNeeds& needs) {
     size.packed_bytes += static_cast<uint64_t>(needs.packed_bytes);
     const auto scratch = static_cast<uint64_t>(needs.scratch_bytes);
     size.scratch_bytes = size.scratch_bytes < scratch ? scratch : size.scratch_bytes;
@@ -184,12 +197,18 @@ PackSize pack_size(const Program& program, const Kernels& kernels) {
 void pack(const Program& program, const Kernels& kernels, uint8_t* packed) {
   uint64_t at = packed_table_bytes(program);
   __builtin_memset(packed, 0, at);
-  for_each_packed(program, kernels,
-                  [&](uint32_t i, const kernels::Conv<int8_t>& conv, const kernels::PackedNeeds& needs) {
-                    __builtin_memcpy(packed + i * sizeof(at), &at, sizeof(at));
-                    kernels.int8->packed->pack_conv(conv, packed + at);
-                    at += static_cast<uint64_t>(needs.packed_bytes);
-                  });
+  for_each_packed(program, kernels, [&](uint32_t i, const Call& call, const kernels::PackedNeeds& needs) {
+    __builtin_memcpy(packed + i * sizeof(at), &at, sizeof(at));
+#if !defined(WHITTLE_NO_FPU)
+    if (is_float(call)) {
+      pack_float(call, *kernels.f32, packed + at);
+    } else
+#endif
+    {
+      kernels.int8->packed->pack_conv(conv_of<int8_t>(call), packed + at);
+    }
+    at += static_cast<uint64_t>(needs.packed_bytes);
+  });
 }
 
 Status run_ops(const Program& program, const Kernels& kernels, void* arena, size_t arena_bytes, uint32_t first,

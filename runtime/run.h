@@ -68,7 +68,11 @@ struct Call {
   uint32_t number = 0;  // of the op
 };
 
-// Ops with a float input or output. Absent where WHITTLE_NO_FPU.
-void run_float(const Call& call, const kernels::F32Table& table);
+// Ops with a float input or output. Absent where WHITTLE_NO_FPU. `packed`: the op's weights, or null.
+void run_float(const Call& call, const kernels::F32Table& table, const uint8_t* packed, uint8_t* scratch);
+
+// What an op with a float input or output needs to be packed, and packing it.
+kernels::PackedNeeds float_needs(const Call& call, const kernels::F32Table& table);
+void pack_float(const Call& call, const kernels::F32Table& table, uint8_t* packed);
 
 }  // namespace whittle::runtime

@@ -39,6 +39,14 @@ kernels::FullyConnectedF32<Weight> fully_connected(const Call& c) {
           .y = c.output<float>()};
 }
 
+// Of fully connected layers too.
+template <class Weight>
+kernels::ConvF32<Weight> conv_of(const Call& c) {
+  return c.op.kind == OpKind::kConv ? conv<Weight>(c) : kernels::as_conv(fully_connected<Weight>(c));
+}
+
+bool is_product(const Call& c) { return c.op.kind == OpKind::kConv || c.op.kind == OpKind::kFullyConnected; }
+
 void run_product(const Call& c, const kernels::F32Table& table) {
   const bool is_conv = c.op.kind == OpKind::kConv;
   const Type weights = c.p.value(c.op.weights).type;
@@ -57,7 +65,27 @@ void run_product(const Call& c, const kernels::F32Table& table) {
 
 }  // namespace
 
-void run_float(const Call& c, const kernels::F32Table& table) {
+// Not where codes are made at run time.
+kernels::PackedNeeds float_needs(const Call& c, const kernels::F32Table& table) {
+  const bool packs = is_product(c) && c.op.scratch == kNone && table.packed != nullptr;
+  return packs ? table.packed->conv_needs(conv_of<float>(c).shape) : kernels::PackedNeeds();
+}
+
+void pack_float(const Call& c, const kernels::F32Table& table, uint8_t* packed) {
+  const Type weights = c.p.value(c.op.weights).type;
+  if (weights == Type::kF32) {
+    table.packed->pack_conv(conv_of<float>(c), packed);
+  } else if (weights == Type::kF16) {
+    table.packed->pack_conv_half(conv_of<kernels::Half>(c), packed);
+  } else {
+    table.packed->pack_conv_hybrid(conv_of<int8_t>(c), packed);
+  }
+}
+
+void run_float(const Call& c, const kernels::F32Table& table, const uint8_t* packed, uint8_t* scratch) {
+  if (packed != nullptr) {
+    return table.packed->conv(conv_of<float>(c), packed, scratch, {});
+  }
   switch (c.op.kind) {
     case OpKind::kConv:
     case OpKind::kFullyConnected:

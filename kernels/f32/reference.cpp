@@ -2,6 +2,7 @@
 // plain loops.
 
 #include "kernels/f32/table.h"
+#include "kernels/f32/widen.h"
 #include "kernels/functions.h"
 
 namespace whittle::kernels {
@@ -13,19 +14,6 @@ constexpr float limited(float x, const Limits& limits) {
 }
 
 // ---- Weights ----------------------------------------------------------------------
-
-float widen(float weight) { return weight; }
-float widen(int8_t weight) { return weight; }
-float widen(Half weight) {
-  const uint32_t sign = uint32_t{weight.bits & 0x8000u} << 16;
-  const uint32_t exponent = (weight.bits >> 10) & 0x1f;
-  const uint32_t mantissa = weight.bits & 0x3ff;
-  if (exponent == 0) {  // 0 or subnormal: mantissa 2^-24, exactly
-    const float size = static_cast<float>(mantissa) * 0x1p-24f;
-    return sign != 0 ? -size : size;
-  }
-  return __builtin_bit_cast(float, sign | (exponent == 31 ? 255u : exponent + 112) << 23 | mantissa << 13);
-}
 
 // From the sum of products to the result, for channel o.
 template <class Weight>
@@ -76,17 +64,6 @@ void convolve(const ConvShape& s, const X* x, int32_t zero_point, const Weight* 
       }
     }
   }
-}
-
-template <class Weight>
-ConvF32<Weight> as_conv(const FullyConnectedF32<Weight>& op) {
-  return {.shape = fully_connected_shape(op.batch, op.in, op.out),
-          .x = op.x,
-          .weights = op.weights,
-          .scales = op.scales,
-          .bias = op.bias,
-          .limits = op.limits,
-          .y = op.y};
 }
 
 template <class Weight>
@@ -273,8 +250,6 @@ void dequantize(const Dequantize<Code>& op) {
 
 bool always() { return true; }
 
-const F32Table* const kTables[] = {&kF32Reference};
-
 }  // namespace
 
 constinit const F32Table kF32Reference = {
@@ -299,7 +274,5 @@ constinit const F32Table kF32Reference = {
     .dequantize8 = dequantize<int8_t>,
     .dequantize16 = dequantize<int16_t>,
 };
-
-F32Tables f32_tables() { return {kTables, 1}; }
 
 }  // namespace whittle::kernels

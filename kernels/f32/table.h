@@ -13,6 +13,7 @@
 #include <stdint.h>
 
 #include "kernels/arithmetic.h"
+#include "kernels/f32/packed.h"
 #include "kernels/shapes.h"
 
 namespace whittle::kernels {
@@ -48,6 +49,17 @@ struct FullyConnectedF32 {
   Limits limits;
   float* y;
 };
+
+template <class Weight>
+constexpr ConvF32<Weight> as_conv(const FullyConnectedF32<Weight>& op) {
+  return {.shape = fully_connected_shape(op.batch, op.in, op.out),
+          .x = op.x,
+          .weights = op.weights,
+          .scales = op.scales,
+          .bias = op.bias,
+          .limits = op.limits,
+          .y = op.y};
+}
 
 // A24. `codes` is room for the codes of one sample.
 struct ConvDynamic {
@@ -128,10 +140,14 @@ struct F32Table {
   void (*quantize16)(const Quantize<int16_t>&);
   void (*dequantize8)(const Dequantize<int8_t>&);
   void (*dequantize16)(const Dequantize<int16_t>&);
+  const PackedF32Kernels* packed = nullptr;  // null: this table has none
 };
 
 extern const F32Table kF32Reference;
+extern const F32Table kF32Avx512;  // where WHITTLE_X86_TABLES
+extern const F32Table kF32Avx2;
 
+// All tables of this build, best first.
 struct F32Tables {
   const F32Table* const* tables;
   int count;

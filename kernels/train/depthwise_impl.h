@@ -39,15 +39,18 @@ struct Depthwise {
 
   // ---- Values ----
 
+  // finish(sum, c, part) is what becomes of a sum of channel c (or of channels in a group of pixels) at the end.
+  template <class Finish>
   struct Target {
     const T* bias;
+    Finish finish;
     T* data;
     int64_t step;
   };
 
   // P neighbouring (groups of) windows from j on, and N taps of their rows from v on: as many as `taps` if N is 0.
-  template <int P, int N>
-  static void windows(const Row& r, const Weights& w, const Target& t, int64_t j, int64_t pixels, int64_t v,
+  template <int P, int N, class Finish>
+  static void windows(const Row& r, const Weights& w, const Target<Finish>& t, int64_t j, int64_t pixels, int64_t v,
                       int64_t taps) {
     const int64_t step = pixels * r.stride * r.channels;
     const int64_t next_tap = r.dilation * r.channels;
@@ -72,17 +75,20 @@ struct Depthwise {
         }
       }
       for (int p = 0; p < P; ++p) {
-        part.store(target + p * pixels * t.step + c, sum[p]);
+        part.store(target + p * pixels * t.step + c, t.finish(sum[p], c, part));
       }
     });
   }
 
   // The windows [j, j_end) in groups of `pixels`: P groups at a time as long as there are so many. All read the taps
   // [v, v + taps) of their rows.
-  template <int P>
-  static void run(const Row& r, const Weights& w, const Target& t, int64_t j, int64_t j_end, int64_t pixels, int64_t v,
-                  int64_t taps) {
-    const auto some = taps == 3 ? windows<P, 3> : taps == 2 ? windows<P, 2> : taps == 1 ? windows<P, 1> : windows<P, 0>;
+  template <int P, class Finish>
+  static void run(const Row& r, const Weights& w, const Target<Finish>& t, int64_t j, int64_t j_end, int64_t pixels,
+                  int64_t v, int64_t taps) {
+    const auto some = taps == 3   ? windows<P, 3, Finish>
+                      : taps == 2 ? windows<P, 2, Finish>
+                      : taps == 1 ? windows<P, 1, Finish>
+                                  : windows<P, 0, Finish>;
     for (; j + P * pixels <= j_end; j += P * pixels) {
       some(r, w, t, j, pixels, v, taps);
     }
@@ -94,7 +100,13 @@ struct Depthwise {
   }
 
   static void correlate(const Row& r, const Weights& w, const T* bias, T* target, int64_t step) {
-    const Target t{bias, target, step};
+    correlate_and_finish(
+        r, w, bias, [](V sum, int64_t, auto) { return sum; }, target, step);
+  }
+  template <class Finish>
+  static void correlate_and_finish(const Row& r, const Weights& w, const T* bias, Finish finish, T* target,
+                                   int64_t step) {
+    const Target<Finish> t{bias, finish, target, step};
     const auto at_border = [&](int64_t j, int64_t j_end) {
       for (; j < j_end; ++j) {
         int64_t v = 0;

@@ -21,7 +21,7 @@ struct Pools {
     }
   }
 
-  template <class Winner>
+  template <class Winner, bool kWinners = true>
   static void largest(const PoolRow& r, const PoolSource<T>& source, T* y, Winner* winners) {
     for_each_window(r, [&](int64_t j, int64_t v_begin, int64_t v_end, int64_t x) {
       for_each_part<V>(r.channels, [&](int64_t c, auto part) {
@@ -33,12 +33,16 @@ struct Pools {
           for (int64_t v = v_begin; v < v_end; ++v, in += r.channels) {
             const V tap = V::broadcast(static_cast<T>((source.u + u) * r.taps + v));
             const V value = part.load(in);
-            winner = V::where_beats(value, best, tap, winner);
+            if constexpr (kWinners) {
+              winner = V::where_beats(value, best, tap, winner);
+            }
             best = V::where_beats(value, best, value, best);
           }
         }
         part.store(y + j * r.channels + c, best);
-        part.store(winners + j * r.channels + c, winner);
+        if constexpr (kWinners) {
+          part.store(winners + j * r.channels + c, winner);
+        }
       });
     });
   }

@@ -30,6 +30,9 @@ struct Avx2Vec {
   static Avx2Vec sub(Avx2Vec a, Avx2Vec b) { return {_mm256_sub_ps(a.v, b.v)}; }
   static Avx2Vec mul(Avx2Vec a, Avx2Vec b) { return {_mm256_mul_ps(a.v, b.v)}; }
   static Avx2Vec fma(Avx2Vec a, Avx2Vec b, Avx2Vec c) { return {_mm256_fmadd_ps(a.v, b.v, c.v)}; }
+  static Avx2Vec limited(Avx2Vec x, Avx2Vec low, Avx2Vec high) {
+    return {_mm256_min_ps(high.v, _mm256_max_ps(low.v, x.v))};
+  }
 
   static void transpose(Avx2Vec (&row)[8]) {
     __m256 a[8];

@@ -35,6 +35,11 @@ struct Avx512Vec {
   // a b + c, rounded once
   static Avx512Vec fma(Avx512Vec a, Avx512Vec b, Avx512Vec c) { return {_mm512_fmadd_ps(a.v, b.v, c.v)}; }
 
+  // min(max(x, low), high); a NaN in x stays.
+  static Avx512Vec limited(Avx512Vec x, Avx512Vec low, Avx512Vec high) {
+    return {_mm512_min_ps(high.v, _mm512_max_ps(low.v, x.v))};
+  }
+
   // Lane j of row i becomes lane i of row j.
   static void transpose(Avx512Vec (&row)[16]) {
     __m512 a[16];

@@ -201,6 +201,13 @@ struct WinogradTransforms {
 
   static void output(const T* m, int64_t point_stride, int64_t channels, const T* bias, const WinogradBlock<T>& y,
                      int64_t rows, int64_t columns) {
+    output_and_finish(
+        m, point_stride, channels, bias, [](V x) { return x; }, y, rows, columns);
+  }
+  // The same with finish() over every result.
+  template <class Finish>
+  static void output_and_finish(const T* m, int64_t point_stride, int64_t channels, const T* bias, Finish finish,
+                                const WinogradBlock<T>& y, int64_t rows, int64_t columns) {
     for_channels(channels, [&](int64_t c, auto load, auto store) {
       const V start = bias == nullptr ? V::zero() : load(bias + c);
       two_dimensional<kN, kM>(
@@ -208,7 +215,7 @@ struct WinogradTransforms {
           [](const V* from, V* to) __attribute__((always_inline)) { F::output(from, to); },
           [&](int i, int j, V x) __attribute__((always_inline)) {
             if (i < rows && j < columns) {
-              store(y.data + i * y.row_stride + j * y.pixel_stride + c, V::add(x, start));
+              store(y.data + i * y.row_stride + j * y.pixel_stride + c, finish(V::add(x, start)));
             }
           });
     });

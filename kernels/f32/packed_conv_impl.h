@@ -1,0 +1,207 @@
+// Convolution and fully connected layers with packed weights in float, for any vector type.
+//
+// Images without padding are read where they lie. Padded ones are first copied into scratch,
+// with a frame of zeros: every window is then whole, and the row of a filter over
+// neighbouring pixels is one run of numbers, also where pixels have one or three.
+#pragma once
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "kernels/f32/table.h"
+#include "kernels/f32/tiles_impl.h"
+#include "kernels/f32/widen.h"
+
+namespace whittle::kernels {
+
+template <class Kit>
+struct PackedConvF32 {
+  using Tiles = FloatTiles<Kit>;
+  using Op = ConvF32<float>;
+  static constexpr int32_t kWidth = Kit::V::kWidth;
+
+  static constexpr int64_t round_up(int64_t n, int64_t to) { return (n + to - 1) / to * to; }
+
+  // Weights of output channel o as the tiles want them: with their scale, if they have one.
+  template <class Weight>
+  static float weight(const ConvF32<Weight>& op, int64_t o, int64_t i) {
+    if constexpr (sizeof(Weight) == 1) {
+      return widen(op.weights[i]) * op.scales[o];
+    } else {
+      return widen(op.weights[i]);
+    }
+  }
+
+  // The biases of `channels` channels from o on, in whole vectors of which there are `blocks`.
+  template <class Weight>
+  static void pack_bias(const ConvF32<Weight>& op, int64_t o, int64_t channels, int64_t blocks, float* to) {
+    for (int64_t i = 0; i < blocks * kWidth; ++i) {
+      to[i] = i < channels ? op.bias[o + i] : 0.0f;
+    }
+  }
+
+  // ---- How an op is done: by its shape alone ----
+
+  struct Plan {
+    bool copies;       // into scratch
+    int32_t width;     // pixels from one row to the next
+    int32_t height;    // rows of the frame, if it copies
+    int64_t in, out;   // channels of a group
+    int64_t depth;     // products of a sum
+    int64_t blocks;    // vectors of output channels of a group
+    int64_t together;  // of them in a tile
+    int64_t images;
+    int64_t results;  // pixels of the result in one of them
+    int64_t row;      // in a row
+    bool pointwise;   // the whole batch is one long row
+  };
+
+  static Plan plan_of(const ConvShape& s) {
+    const Window& w = s.window;
+    Plan plan = {};
+    const int32_t last_row = (w.out_h - 1) * w.stride_h + (w.kernel_h - 1) * w.dilation_h;
+    const int32_t last_column = (w.out_w - 1) * w.stride_w + (w.kernel_w - 1) * w.dilation_w;
+    plan.copies = w.top > 0 || w.left > 0 || last_row - w.top >= w.in_h || last_column - w.left >= w.in_w;
+    plan.width = plan.copies ? last_column + 1 : w.in_w;
+    plan.height = last_row + 1;
+    plan.in = s.in_channels / s.groups;
+    plan.out = s.out_channels / s.groups;
+    plan.depth = int64_t{w.kernel_h} * w.kernel_w * plan.in;
+    plan.blocks = (plan.out + kWidth - 1) / kWidth;
+    plan.images = s.batch;
+    plan.results = int64_t{w.out_h} * w.out_w;
+    plan.row = w.out_w;
+    plan.pointwise = w.kernel_h == 1 && w.kernel_w == 1 && !plan.copies && w.stride_h == 1 && w.stride_w == 1 &&
+                     w.out_h == w.in_h && w.out_w == w.in_w;
+    if (plan.pointwise) {
+      plan.results *= plan.images;
+      plan.images = 1;
+      plan.row = plan.results;
+    }
+    constexpr int64_t kNear = 24 * 1024 / sizeof(float);  // what stays in the first-level cache
+    const bool near = plan.depth * kWidth * Kit::kBlocks <= kNear;
+    plan.together = plan.results == 1 ? Tiles::kMostBlocks : near ? Kit::kBlocks : Kit::kLongBlocks;
+    plan.together = plan.blocks < plan.together ? plan.blocks : plan.together;
+    return plan;
+  }
+
+  // ---- Packed, in floats: for every group the biases, then for every block of tiles [tap][input][together][kWidth]
+  // ----
+
+  static int64_t group_size(const Plan& plan) { return (plan.depth + 1) * plan.blocks * kWidth; }
+
+  static PackedNeeds needs(const ConvShape& s) {
+    const Plan plan = plan_of(s);
+    PackedNeeds result;
+    result.packed_bytes = round_up(s.groups * group_size(plan) * int64_t{sizeof(float)}, 64);
+    result.scratch_bytes =
+        plan.copies ? round_up(int64_t{plan.height} * plan.width * s.in_channels * int64_t{sizeof(float)}, 64) : 0;
+    const int64_t parts = plan.images * plan.results;
+    result.parts = static_cast<int32_t>(parts);
+    return result;
+  }
+
+  template <class Weight>
+  static void pack(const ConvF32<Weight>& op, uint8_t* packed) {
+    const ConvShape& s = op.shape;
+    const Plan plan = plan_of(s);
+    auto* to = reinterpret_cast<float*>(packed);
+    for (int64_t first = 0; first < s.out_channels; first += plan.out) {
+      pack_bias(op, first, plan.out, plan.blocks, to);
+      to += plan.blocks * kWidth;
+      for (int64_t block = 0; block < plan.blocks; block += plan.together) {
+        const int64_t lanes = least(plan.blocks - block, plan.together) * kWidth;
+        for (int64_t k = 0; k < plan.depth; ++k) {
+          for (int64_t lane = 0; lane < lanes; ++lane) {
+            const int64_t o = block * kWidth + lane;
+            *to++ = o < plan.out ? weight(op, first + o, (first + o) * plan.depth + k) : 0.0f;
+          }
+        }
+      }
+    }
+  }
+
+  // ---- Copying: the rows of one image that some rows of results read ----
+
+  static void copy_rows(const Op& op, const Plan& plan, const float* image, int64_t first, int64_t last, float* frame) {
+    const Window& w = op.shape.window;
+    const int64_t channels = op.shape.in_channels;
+    const int64_t begin = first * w.stride_h;
+    const int64_t end = (last - 1) * w.stride_h + int64_t{w.kernel_h - 1} * w.dilation_h + 1;
+    const int64_t left = least(w.left, plan.width);  // where the image begins and ends
+    const int64_t right = least(left + w.in_w, plan.width);
+    for (int64_t i = begin; i < end; ++i) {
+      float* const to = frame + i * plan.width * channels;
+      const int64_t row = i - w.top;
+      if (row < 0 || row >= w.in_h) {
+        zero(to, plan.width * channels);
+        continue;
+      }
+      zero(to, left * channels);
+      copy(to + left * channels, image + row * w.in_w * channels, (right - left) * channels);
+      zero(to + right * channels, (plan.width - right) * channels);
+    }
+  }
+  static void copy(float* to, const float* from, int64_t n) {
+    __builtin_memcpy(to, from, static_cast<size_t>(n) * sizeof(float));
+  }
+  static void zero(float* to, int64_t n) { __builtin_memset(to, 0, static_cast<size_t>(n) * sizeof(float)); }
+  static int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
+
+  // ---- Running ----
+
+  static void run(const Op& op, const uint8_t* packed, uint8_t* scratch, Part part) {
+    const ConvShape& s = op.shape;
+    const Window& w = s.window;
+    const Plan plan = plan_of(s);
+    const int64_t all = plan.images * plan.results;
+    const int64_t end = all * (part.index + 1) / part.count;
+    for (int64_t first = all * part.index / part.count; first < end;) {  // an image, or what is ours of it
+      const int64_t n = first / plan.results;
+      const int64_t last = least(end, (n + 1) * plan.results);
+      const int64_t ours = first - n * plan.results;
+      const int64_t ours_end = last - n * plan.results;
+      const float* from = op.x + n * w.in_h * w.in_w * s.in_channels;
+      if (plan.copies) {
+        auto* const frame = reinterpret_cast<float*>(scratch);
+        copy_rows(op, plan, from, ours / plan.row, (ours_end - 1) / plan.row + 1, frame);
+        from = frame;
+      }
+      run_image(op, plan, reinterpret_cast<const float*>(packed), from, op.y + n * plan.results * s.out_channels,
+                static_cast<int32_t>(ours), static_cast<int32_t>(ours_end));
+      first = last;
+    }
+  }
+
+  static void run_image(const Op& op, const Plan& plan, const float* packed, const float* from, float* y, int32_t begin,
+                        int32_t end) {
+    const ConvShape& s = op.shape;
+    const Window& w = s.window;
+    const int64_t channels = s.in_channels;
+    typename Tiles::Tile tile = {};
+    const bool one_run = w.dilation_w == 1 && s.groups == 1;  // for a whole row of the filter
+    tile.taps_h = w.kernel_h;
+    tile.taps_w = one_run ? 1 : w.kernel_w;
+    tile.tap_row = int64_t{w.dilation_h} * plan.width * channels;
+    tile.tap_column = w.dilation_w * channels;
+    tile.run = one_run ? w.kernel_w * plan.in : plan.in;
+    tile.row = static_cast<int32_t>(plan.row);
+    tile.pixel = w.stride_w * channels;
+    tile.skip = int64_t{w.stride_h} * plan.width * channels - plan.row * tile.pixel;
+    tile.y_pixel = s.out_channels;
+    tile.low = op.limits.lo;
+    tile.high = op.limits.hi;
+    for (int64_t group = 0; group < s.groups; ++group, packed += group_size(plan), from += plan.in, y += plan.out) {
+      const float* const weights = packed + plan.blocks * kWidth;
+      for (int64_t block = 0; block < plan.blocks; block += plan.together) {
+        const int64_t together = least(plan.blocks - block, plan.together);
+        tile.bias = packed + block * kWidth;
+        tile.weights = weights + block * plan.depth * kWidth;
+        tile.last = static_cast<int32_t>(least(plan.out - (block + together - 1) * kWidth, kWidth));
+        Tiles::run(tile, static_cast<int>(together), from, y + block * kWidth, begin, end);
+      }
+    }
+  }
+};
+
+}  // namespace whittle::kernels

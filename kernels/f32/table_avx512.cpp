@@ -1,0 +1,31 @@
+// Float kernels for x86-64 with AVX-512 F, BW, DQ and VL. Compiled for them: nothing but this
+// table's functions may be defined here, lest the linker keep a copy for everyone.
+
+#include "kernels/f32/table_impl.h"
+#include "kernels/f32/x86.h"
+#include "kernels/train/vec_avx512.h"
+
+namespace whittle::kernels {
+
+namespace {
+
+struct Kit512 {
+  using V = Avx512Vec;
+  static constexpr int kPixels[] = {12, 12, 8, 6};
+  static constexpr int kBlocks = 4;
+  static constexpr int kLongBlocks = 2;
+  // In multiplications: the additions of a Winograd transform per point and channel, and reading a weight.
+  static constexpr int64_t kTransform = 6;
+  static constexpr int64_t kReadWeight = 10;
+};
+
+bool runs_here() {
+  constexpr uint32_t kStates = 0xe6;  // SSE, AVX, masks and both halves of the wide registers
+  return x86_has(bit_AVX2 | bit_AVX512F | bit_AVX512BW | bit_AVX512DQ | bit_AVX512VL, kStates);
+}
+
+}  // namespace
+
+const F32Table kF32Avx512 = FloatKernels<Kit512>::table("avx512", runs_here);
+
+}  // namespace whittle::kernels

@@ -1,0 +1,25 @@
+// Weights of a float product as floats. Internal to the tables of float kernels.
+#pragma once
+
+#include "kernels/f32/table.h"
+
+namespace whittle::kernels {
+
+namespace {  // one copy for each table
+
+[[maybe_unused]] float widen(float weight) { return weight; }
+[[maybe_unused]] float widen(int8_t weight) { return weight; }
+[[maybe_unused]] float widen(Half weight) {
+  const uint32_t sign = uint32_t{weight.bits & 0x8000u} << 16;
+  const uint32_t exponent = (weight.bits >> 10) & 0x1f;
+  const uint32_t mantissa = weight.bits & 0x3ff;
+  if (exponent == 0) {  // 0 or subnormal: mantissa 2^-24, exactly
+    const float size = static_cast<float>(mantissa) * 0x1p-24f;
+    return sign != 0 ? -size : size;
+  }
+  return __builtin_bit_cast(float, sign | (exponent == 31 ? 255u : exponent + 112) << 23 | mantissa << 13);
+}
+
+}  // namespace
+
+}  // namespace whittle::kernels
