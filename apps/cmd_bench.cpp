@@ -32,13 +32,14 @@ struct Options {
   std::string model;
   int64_t runs = 200;
   int threads = 1;
+  int at_once = 1;
   bool json = false;
 };
 
-// Each thread runs samples of its own, on an arena of its own.
+// Samples that run at once have an arena and a thread each.
 std::vector<int64_t> program_times(const ProgramFile& program, const Options& options) {
-  std::vector<std::vector<int64_t>> of_thread(static_cast<size_t>(options.threads));
-  parallel_for(options.threads, [&](int64_t t) {
+  std::vector<std::vector<int64_t>> of_thread(static_cast<size_t>(options.at_once));
+  parallel_for(options.at_once, [&](int64_t t) {
     runtime::Engine::Lease lease = program.engine().acquire();
     const std::span<uint8_t> input = lease.input(0);
     const runtime::Program& p = program.engine().program();
@@ -65,14 +66,18 @@ std::vector<int64_t> program_times(const ProgramFile& program, const Options& op
 void bench(const Options& options) {
   require(options.runs >= 1 && options.runs <= 10'000'000, "bench", "--runs ", options.runs,
           " is not between 1 and 10000000");
-  require(options.threads >= 1 && options.threads <= 1024, "bench", "--threads ", options.threads,
-          " is not between 1 and 1024");
-  set_num_threads(options.threads);
+  for (const int count : {options.threads, options.at_once}) {
+    require(count >= 1 && count <= 256, "bench", "--threads and --at-once are from 1 to 256, not ", count);
+  }
+  require(options.threads == 1 || options.at_once == 1, "bench",
+          "--threads shares one sample among threads, --at-once gives each a sample of its own; take one of them");
+  set_num_threads(std::max(options.threads, options.at_once));
   std::vector<int64_t> times;
   std::string kernels;
   const bool program = is_program(options.model);
+  require(program || options.at_once == 1, "bench", "--at-once is for programs");
   if (program) {
-    const ProgramFile file(options.model);
+    const ProgramFile file(options.model, threads_for_engine(options.threads));
     file.require_one_each();
     const bool integer_only = (file.engine().program().features() & ~runtime::kIntegerFeatures) == 0;
     const runtime::Kernels& tables = file.engine().kernels();
@@ -87,11 +92,9 @@ void bench(const Options& options) {
   const auto microseconds = [&](size_t percent) { return microseconds_at(times, percent); };
   std::cout << std::fixed << std::setprecision(2) << options.model << ": one sample in " << microseconds(50)
             << " us (median; p10 " << microseconds(10) << ", p90 " << microseconds(90) << "), " << times.size()
-            << " runs, " << options.threads
-            << (options.threads == 1 ? " thread"
-                : program            ? " at once"
-                                     : " threads")
-            << ", kernels " << kernels << ", " << printable(cpu_model()) << '\n';
+            << " runs, " << options.threads << (options.threads == 1 ? " thread" : " threads")
+            << (options.at_once > 1 ? " each, " + std::to_string(options.at_once) + " at once" : "") << ", kernels "
+            << kernels << ", " << printable(cpu_model()) << '\n';
   if (options.json) {
     std::cout << json_line({{"model", options.model},
                             {"program", program},
@@ -100,6 +103,7 @@ void bench(const Options& options) {
                             {"p90_us", microseconds(90)},
                             {"runs", times.size()},
                             {"threads", options.threads},
+                            {"at_once", options.at_once},
                             {"kernels", kernels},
                             {"cpu", cpu_model()}})
               << '\n';
@@ -113,9 +117,9 @@ void add_bench(CLI::App& program) {
   const auto options = std::make_shared<Options>();
   verb->add_option("MODEL", options->model, "A program (.wtl), or a checkpoint, of which evaluation is measured")
       ->required();
-  verb->add_option("--runs", options->runs, "How often, for each thread of a program")->capture_default_str();
-  verb->add_option("--threads", options->threads,
-                   "Of a program: samples that run at once, each on one thread; of a checkpoint: threads that compute")
+  verb->add_option("--runs", options->runs, "How often; with --at-once each")->capture_default_str();
+  verb->add_option("--threads", options->threads, "Threads that share the work on one sample")->capture_default_str();
+  verb->add_option("--at-once", options->at_once, "Of a program: samples that run at once, each on one thread")
       ->capture_default_str();
   verb->add_flag("--json", options->json, "The last line is a JSON object with the results");
   verb->callback([options] { bench(*options); });

@@ -55,12 +55,18 @@ bool is_program(const std::filesystem::path& file) {
   return stream.read(first.data(), first.size()) && std::memcmp(first.data(), runtime::kMagic, first.size()) == 0;
 }
 
-ProgramFile::ProgramFile(const std::filesystem::path& file) : file_(file.string()) {
+runtime::Threads threads_for_engine(int count) {
+  return {.count = count, .run = [](void*, int32_t tasks, void (*body)(void* work, int32_t i), void* work) {
+            parallel_for(tasks, [=](int64_t i) { body(work, static_cast<int32_t>(i)); });
+          }};
+}
+
+ProgramFile::ProgramFile(const std::filesystem::path& file, const runtime::Threads& threads) : file_(file.string()) {
   const std::vector<std::byte> raw = read_file(file);
   bytes_.resize(raw.size());
   std::memcpy(bytes_.data(), raw.data(), raw.size());
   try {
-    engine_ = std::make_unique<runtime::Engine>(bytes_);
+    engine_ = std::make_unique<runtime::Engine>(bytes_, runtime::EngineOptions{.threads = threads});
   } catch (const std::invalid_argument& refused) {
     fail("program", file_, ": ", refused.what());
   }

@@ -19,9 +19,12 @@ namespace whittle::apps {
 // By its first bytes.
 bool is_program(const std::filesystem::path& file);
 
+// The threads of core/parallel.h, for an Engine.
+runtime::Threads threads_for_engine(int count);
+
 class ProgramFile {
  public:
-  explicit ProgramFile(const std::filesystem::path& file);
+  explicit ProgramFile(const std::filesystem::path& file, const runtime::Threads& threads = {});
 
   const runtime::Engine& engine() const { return *engine_; }
   const std::vector<uint8_t>& bytes() const { return bytes_; }

@@ -303,15 +303,15 @@ class Loader {
     for (uint32_t i = uses.parameters; i < 5; ++i) {
       parameters = parameters && op.parameters[i] == 0;
     }
-    return need((uses.inputs == 0 || op.inputs == uses.inputs) &&
-                    (uses.product ? op.weights != kNone && op.bias != kNone
-                                  : op.weights == kNone && op.bias == kNone && op.scratch == kNone &&
-                                        op.bounds == kNone) &&
-                    (uses.product || uses.multipliers || op.multipliers == kNone) &&
-                    (uses.table || op.table == kNone) && (uses.groups ? op.groups >= 1 : op.groups == 0) && window &&
-                    (uses.dilation ? positive(op.dilation) : empty(op.dilation)) &&
-                    (uses.limits || (op.lo == 0 && op.hi == 0)) && parameters,
-                Status::kOp);
+    return need(
+        (uses.inputs == 0 || op.inputs == uses.inputs) &&
+            (uses.product ? op.weights != kNone && op.bias != kNone
+                          : op.weights == kNone && op.bias == kNone && op.scratch == kNone && op.bounds == kNone) &&
+            (uses.product || uses.multipliers || op.multipliers == kNone) && (uses.table || op.table == kNone) &&
+            (uses.groups ? op.groups >= 1 : op.groups == 0) && window &&
+            (uses.dilation ? positive(op.dilation) : empty(op.dilation)) &&
+            (uses.limits || (op.lo == 0 && op.hi == 0)) && parameters,
+        Status::kOp);
   }
 
   template <uint32_t kCount>

@@ -52,11 +52,21 @@ inline constexpr uint32_t kStatuses = 20;
 
 const char* status_text(Status status);
 
+// Threads that someone else owns, for ops that are worth sharing. run(pool, count, body, work) calls body(work, i) for
+// every i in [0, count), perhaps at once, and returns when all are done.
+struct Threads {
+  int32_t count = 1;
+  void (*run)(void* pool, int32_t count, void (*body)(void* work, int32_t i), void* work) = nullptr;
+  void* pool = nullptr;
+};
+
 struct Kernels {
   const kernels::Int8Table* int8 = nullptr;
   const kernels::F32Table* f32 = nullptr;  // null: no float programs
   const uint8_t* packed = nullptr;         // what pack() wrote for the program that runs; null: weights as they lie
-  uint8_t* scratch = nullptr;              // of this run alone, as pack() wants it
+  uint8_t* scratch = nullptr;              // of this run alone: PackSize::scratch_bytes for each of the threads
+  uint64_t scratch_bytes = 0;              // of one thread
+  Threads threads{};                       // for ops with packed weights; the bytes are the same for any number
 
   uint32_t features() const {
     return (int8 != nullptr ? kIntegerFeatures : 0) | (f32 != nullptr ? kAllFeatures & ~kIntegerFeatures : 0);
@@ -126,12 +136,12 @@ Status load(const void* bytes, size_t size, const LoadOptions& options, Program&
 //   const PackSize size = pack_size(program, kernels);
 //   alignas(64) uint8_t packed[...], scratch[...];     // size.packed_bytes, size.scratch_bytes
 //   pack(program, kernels, packed);                    // once
-//   kernels.packed = packed; kernels.scratch = scratch;
+//   kernels.packed = packed; kernels.scratch = scratch; kernels.scratch_bytes = size.scratch_bytes;
 //
 // Packed weights do not change: threads share them. Scratch is for one run at a time.
 struct PackSize {
   uint64_t packed_bytes = 0;
-  uint64_t scratch_bytes = 0;
+  uint64_t scratch_bytes = 0;  // of each thread, a multiple of 64
 };
 PackSize pack_size(const Program& program, const Kernels& kernels);
 void pack(const Program& program, const Kernels& kernels, uint8_t* packed);

@@ -134,16 +134,52 @@ void for_each_packed(const Program& program, const Kernels& kernels, Body body) 
   }
 }
 
-// Packed memory begins with where each op's is, 0 if it has none.
-uint64_t packed_table_bytes(const Program& program) { return (program.op_count() * sizeof(uint64_t) + 63) / 64 * 64; }
+// Packed memory begins with one of these for each op.
+struct PackedOp {
+  uint64_t at;    // of its weights; 0: it has none
+  int64_t parts;  // the most that are worth while
+};
+uint64_t packed_table_bytes(const Program& program) { return (program.op_count() * sizeof(PackedOp) + 63) / 64 * 64; }
 
-// The packed weights of an op, or null.
-const uint8_t* packed_of(const Call& c, const Kernels& kernels) {
-  uint64_t at = 0;
-  if (kernels.packed != nullptr) {
-    __builtin_memcpy(&at, kernels.packed + c.number * sizeof(at), sizeof(at));
+// An op with packed weights, in parts.
+struct PackedRun {
+  const Call& call;
+  const Kernels& kernels;
+  const uint8_t* weights;
+  int32_t parts;
+
+  void part(int32_t i) const {
+    uint8_t* const scratch = kernels.scratch + static_cast<uint64_t>(i) * kernels.scratch_bytes;
+    const kernels::Part part{.index = i, .count = parts};
+#if !defined(WHITTLE_NO_FPU)
+    if (is_float(call)) {
+      return run_packed_float(call, *kernels.f32, weights, scratch, part);
+    }
+#endif
+    kernels.int8->packed->conv(conv_of<int8_t>(call), weights, scratch, part);
   }
-  return at == 0 ? nullptr : kernels.packed + at;
+};
+
+// False if the op has no packed weights.
+bool run_packed(const Call& c, const Kernels& kernels) {
+  PackedOp packed = {};
+  if (kernels.packed != nullptr) {
+    __builtin_memcpy(&packed, kernels.packed + c.number * sizeof(packed), sizeof(packed));
+  }
+  if (packed.at == 0) {
+    return false;
+  }
+  const int64_t parts = packed.parts < kernels.threads.count ? packed.parts : kernels.threads.count;
+  PackedRun run{.call = c, .kernels = kernels, .weights = kernels.packed + packed.at, .parts = 1};
+  if (parts <= 1) {
+    run.part(0);
+  } else {
+    run.parts = static_cast<int32_t>(parts);
+    kernels.threads.run(
+        kernels.threads.pool, run.parts, [](void* work, int32_t i) { static_cast<const PackedRun*>(work)->part(i); },
+        &run);
+  }
+  return true;
 }
 
 void run_op(const Call& c, const Kernels& kernels) {
@@ -153,9 +189,12 @@ void run_op(const Call& c, const Kernels& kernels) {
   if (c.op.kind == OpKind::kReshape) {
     return copy(c.output<uint8_t>(), c.input<uint8_t>(), bytes_of(c.y));
   }
+  if (run_packed(c, kernels)) {
+    return;
+  }
   if (is_float(c)) {
 #if !defined(WHITTLE_NO_FPU)
-    run_float(c, *kernels.f32, packed_of(c, kernels), kernels.scratch);
+    run_float(c, *kernels.f32);
 #endif
     return;
   }
@@ -171,9 +210,6 @@ void run_op(const Call& c, const Kernels& kernels) {
                                   .log2_steps = 127 - static_cast<int32_t>(c.y.scale >> 23),
                                   .range = c.range(),
                                   .y = c.output<int8_t>()});
-  }
-  if (const uint8_t* const packed = packed_of(c, kernels); packed != nullptr) {
-    return kernels.int8->packed->conv(conv_of<int8_t>(c), packed, kernels.scratch, {});
   }
   if (c.x.type == Type::kS8) {
     run_codes<int8_t>(c, kernels.int8->s8);
@@ -198,7 +234,8 @@ void pack(const Program& program, const Kernels& kernels, uint8_t* packed) {
   uint64_t at = packed_table_bytes(program);
   __builtin_memset(packed, 0, at);
   for_each_packed(program, kernels, [&](uint32_t i, const Call& call, const kernels::PackedNeeds& needs) {
-    __builtin_memcpy(packed + i * sizeof(at), &at, sizeof(at));
+    const PackedOp entry{.at = at, .parts = needs.parts};
+    __builtin_memcpy(packed + i * sizeof(entry), &entry, sizeof(entry));
 #if !defined(WHITTLE_NO_FPU)
     if (is_float(call)) {
       pack_float(call, *kernels.f32, packed + at);

@@ -68,11 +68,13 @@ struct Call {
   uint32_t number = 0;  // of the op
 };
 
-// Ops with a float input or output. Absent where WHITTLE_NO_FPU. `packed`: the op's weights, or null.
-void run_float(const Call& call, const kernels::F32Table& table, const uint8_t* packed, uint8_t* scratch);
+// Ops with a float input or output. Absent where WHITTLE_NO_FPU.
+void run_float(const Call& call, const kernels::F32Table& table);
 
-// What an op with a float input or output needs to be packed, and packing it.
+// What such an op needs to be packed, packing it, and running it then.
 kernels::PackedNeeds float_needs(const Call& call, const kernels::F32Table& table);
 void pack_float(const Call& call, const kernels::F32Table& table, uint8_t* packed);
+void run_packed_float(const Call& call, const kernels::F32Table& table, const uint8_t* packed, uint8_t* scratch,
+                      kernels::Part part);
 
 }  // namespace whittle::runtime

@@ -82,10 +82,12 @@ void pack_float(const Call& c, const kernels::F32Table& table, uint8_t* packed) 
   }
 }
 
-void run_float(const Call& c, const kernels::F32Table& table, const uint8_t* packed, uint8_t* scratch) {
-  if (packed != nullptr) {
-    return table.packed->conv(conv_of<float>(c), packed, scratch, {});
-  }
+void run_packed_float(const Call& c, const kernels::F32Table& table, const uint8_t* packed, uint8_t* scratch,
+                      kernels::Part part) {
+  table.packed->conv(conv_of<float>(c), packed, scratch, part);
+}
+
+void run_float(const Call& c, const kernels::F32Table& table) {
   switch (c.op.kind) {
     case OpKind::kConv:
     case OpKind::kFullyConnected:

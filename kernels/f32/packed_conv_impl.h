@@ -19,6 +19,7 @@ struct PackedConvF32 {
   using Tiles = FloatTiles<Kit>;
   using Op = ConvF32<float>;
   static constexpr int32_t kWidth = Kit::V::kWidth;
+  static constexpr int64_t kLeastProducts = 1 << 16;  // of a part: about a microsecond
 
   static constexpr int64_t round_up(int64_t n, int64_t to) { return (n + to - 1) / to * to; }
 
@@ -97,7 +98,7 @@ struct PackedConvF32 {
     result.scratch_bytes =
         plan.copies ? round_up(int64_t{plan.height} * plan.width * s.in_channels * int64_t{sizeof(float)}, 64) : 0;
     const int64_t parts = plan.images * plan.results;
-    result.parts = static_cast<int32_t>(parts);
+    result.parts = parts_worth(parts, parts * plan.depth * s.out_channels, kLeastProducts);
     return result;
   }
 

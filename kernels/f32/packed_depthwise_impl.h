@@ -15,6 +15,7 @@ struct PackedDepthwiseF32 {
   using Rows = Depthwise<V>;
   using Direct = PackedConvF32<Kit>;
   using Op = ConvF32<float>;
+  static constexpr int64_t kLeastProducts = 1 << 15;  // of a part: about a microsecond
 
   static bool fits(const ConvShape& s) {
     return s.groups > 1 && s.groups == s.in_channels && s.groups == s.out_channels;
@@ -26,7 +27,9 @@ struct PackedDepthwiseF32 {
     PackedNeeds result;
     result.packed_bytes =
         Direct::round_up((taps + 1) * Rows::packed_channels(s.in_channels) * int64_t{sizeof(float)}, 64);
-    result.parts = s.batch * s.window.out_h;
+    const int64_t rows = int64_t{s.batch} * s.window.out_h;
+    const int64_t products = rows * s.window.out_w * s.window.kernel_h * s.window.kernel_w * s.out_channels;
+    result.parts = parts_worth(rows, products, kLeastProducts);
     return result;
   }
 

@@ -64,6 +64,7 @@ struct PackedWinograd {
 
   // ---- Packed, in floats: biases in whole vectors, then for every panel [point][input][kPanel], or [kWidth] ----
 
+  static constexpr int64_t kLeastProducts = 1 << 17;  // of a part: about a microsecond
   static int64_t vectors(const Plan& plan) { return (plan.out + kWidth - 1) / kWidth; }
 
   static PackedNeeds needs(const ConvShape& s) {
@@ -72,7 +73,8 @@ struct PackedWinograd {
     result.packed_bytes =
         Direct::round_up(vectors(plan) * kWidth * (1 + kPoints * plan.in) * int64_t{sizeof(float)}, 64);
     result.scratch_bytes = Direct::round_up(kPoints * (plan.in_plane + plan.out_plane) * int64_t{sizeof(float)}, 64);
-    result.parts = static_cast<int32_t>(plan.tiles);
+    const int64_t products = plan.tiles * 16 * 9 * s.in_channels * s.out_channels;  // those of the plain sum
+    result.parts = parts_worth(plan.tiles, products, kLeastProducts);
     return result;
   }
 

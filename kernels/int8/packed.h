@@ -29,6 +29,14 @@ struct PackedNeeds {
   int32_t parts = 1;          // the most that are worth while
 };
 
+// So many of `parts` that each has at least `least` of the multiply-adds: waking a thread costs as much as some of
+// them.
+constexpr int32_t parts_worth(int64_t parts, int64_t multiply_adds, int64_t least) {
+  const int64_t worth = multiply_adds / least;
+  const int64_t most = parts < worth ? parts : worth;
+  return most < 1 ? 1 : most > 1024 ? 1024 : static_cast<int32_t>(most);
+}
+
 struct Part {
   int32_t index = 0;
   int32_t count = 1;

@@ -24,7 +24,8 @@ template <class V>
 struct PackedConv {
   using Op = Conv<int8_t>;
   static constexpr int32_t kLanes = V::kLanes;
-  static constexpr int32_t kStep = 4;  // input channels that are multiplied at once
+  static constexpr int32_t kStep = 4;                 // input channels that are multiplied at once
+  static constexpr int64_t kLeastProducts = 1 << 18;  // of a part: one to three microseconds
 
   // ---- How an op is done: by its shape alone ----
 
@@ -39,6 +40,10 @@ struct PackedConv {
     int32_t together;  // of them in a tile
     int32_t rows;      // of results, over the whole batch
     int32_t row;       // results in one of them
+    // What parts are: tiles of channels, if there are more weights to read than codes; else rows, or results of the
+    // only row.
+    bool by_channels;
+    int32_t units;
   };
 
   static Plan plan_of(const ConvShape& s) {
@@ -64,6 +69,10 @@ struct PackedConv {
     }
     plan.together = plan.row == 1 ? V::kMostBlocks : V::kBlocks;
     plan.together = plan.blocks < plan.together ? plan.blocks : plan.together;
+    const int32_t tiles = (plan.blocks + plan.together - 1) / plan.together;
+    const int64_t codes = int64_t{s.batch} * w.in_h * w.in_w * plan.channels;
+    plan.by_channels = tiles > 1 && int64_t{plan.taps} * plan.steps * kStep * plan.blocks * kLanes > codes;
+    plan.units = plan.by_channels ? tiles : plan.rows > 1 ? plan.rows : plan.row;
     return plan;
   }
 
@@ -83,7 +92,8 @@ struct PackedConv {
     PackedNeeds result;
     result.packed_bytes = round_up(packed_bytes(plan), 64);
     result.scratch_bytes = plan.copies ? round_up(int64_t{plan.height} * plan.width * plan.channels, 64) : 0;
-    result.parts = plan.rows > 1 ? plan.rows : plan.row;
+    const int64_t products = int64_t{plan.rows} * plan.row * plan.taps * s.in_channels * s.out_channels;
+    result.parts = parts_worth(plan.units, products, kLeastProducts);
     return result;
   }
 
@@ -147,40 +157,52 @@ struct PackedConv {
 
   // ---- Running ----
 
+  // What a part computes: results [begin, end) of each of the rows [first, last), in channels of blocks [from, to).
+  struct Range {
+    int32_t first, last;
+    int32_t begin, end;
+    int32_t from, to;
+  };
+
   static void run(const Op& op, const uint8_t* packed, uint8_t* scratch, Part part) {
     const ConvShape& s = op.shape;
     const Window& w = s.window;
     const Plan plan = plan_of(s);
-    if (plan.rows == 1) {
-      const auto begin = static_cast<int32_t>(int64_t{plan.row} * part.index / part.count);
-      const auto end = static_cast<int32_t>(int64_t{plan.row} * (part.index + 1) / part.count);
-      const uint8_t* from = reinterpret_cast<const uint8_t*>(op.x);
-      if (plan.copies) {
-        copy_rows(op, plan, op.x, 0, 1, scratch);
-        from = scratch;
-      }
-      return run_rows(op, plan, packed, from, 0, 1, begin, end, op.y);
+    const auto begin = static_cast<int32_t>(int64_t{plan.units} * part.index / part.count);
+    const auto end = static_cast<int32_t>(int64_t{plan.units} * (part.index + 1) / part.count);
+    Range all = {.first = 0, .last = plan.rows, .begin = 0, .end = plan.row, .from = 0, .to = plan.blocks};
+    if (plan.by_channels) {
+      all.from = begin * plan.together;
+      all.to = end * plan.together < plan.blocks ? end * plan.together : plan.blocks;
+    } else if (plan.rows > 1) {
+      all.first = begin;
+      all.last = end;
+    } else {
+      all.begin = begin;
+      all.end = end;
     }
-    const auto begin = static_cast<int32_t>(int64_t{plan.rows} * part.index / part.count);
-    const auto end = static_cast<int32_t>(int64_t{plan.rows} * (part.index + 1) / part.count);
-    for (int32_t first = begin; first < end;) {  // an image, or what is ours of it
-      const int32_t n = first / w.out_h;
-      const int32_t last = end < (n + 1) * w.out_h ? end : (n + 1) * w.out_h;
+    const int32_t rows_of_image = plan.rows > 1 ? w.out_h : 1;
+    while (all.first < all.last) {  // an image, or what is ours of it
+      const int32_t n = all.first / rows_of_image;
+      const int32_t before = n * rows_of_image;
+      const int32_t last = all.last < before + rows_of_image ? all.last : before + rows_of_image;
       const int8_t* const image = op.x + int64_t{n} * w.in_h * w.in_w * s.in_channels;
       const uint8_t* from = reinterpret_cast<const uint8_t*>(image);
+      Range range = all;
+      range.first = all.first - before;
+      range.last = last - before;
       if (plan.copies) {
-        copy_rows(op, plan, image, first - n * w.out_h, last - n * w.out_h, scratch);
+        copy_rows(op, plan, image, range.first, range.last, scratch);
         from = scratch;
       }
-      run_rows(op, plan, packed, from, first - n * w.out_h, last - n * w.out_h, 0, w.out_w,
-               op.y + int64_t{n} * w.out_h * w.out_w * s.out_channels);
-      first = last;
+      run_range(op, plan, packed, from, range, op.y + int64_t{n} * rows_of_image * plan.row * s.out_channels);
+      all.first = last;
     }
   }
 
-  // Results [first, last) x [begin, end) of one image.
-  static void run_rows(const Op& op, const Plan& plan, const uint8_t* packed, const uint8_t* from, int32_t first,
-                       int32_t last, int32_t begin, int32_t end, int8_t* y) {
+  // Of one image.
+  static void run_range(const Op& op, const Plan& plan, const uint8_t* packed, const uint8_t* from, const Range& range,
+                        int8_t* y) {
     const Window& w = op.shape.window;
     typename V::Tile tile = {};
     tile.taps_h = w.kernel_h;
@@ -192,17 +214,17 @@ struct PackedConv {
     tile.y_pixel = op.shape.out_channels;
     tile.range = op.range;
     const int64_t weights_of_block = int64_t{plan.taps} * plan.steps * kLanes * kStep;
-    for (int32_t block = 0; block < plan.blocks; block += plan.together) {
+    for (int32_t block = range.from; block < range.to; block += plan.together) {
       const int32_t together = plan.blocks - block < plan.together ? plan.blocks - block : plan.together;
       const int32_t channels = op.shape.out_channels - block * kLanes;
       tile.bias = reinterpret_cast<const int32_t*>(packed) + block * kLanes;
       tile.multipliers = reinterpret_cast<const float*>(packed) + (plan.blocks + block) * kLanes;
       tile.weights = packed + weights_at(plan) + block * weights_of_block;
       tile.last_lanes = channels - (together - 1) * kLanes < kLanes ? channels - (together - 1) * kLanes : kLanes;
-      for (int32_t p = first; p < last; ++p) {
+      for (int32_t p = range.first; p < range.last; ++p) {
         const uint8_t* const row = from + int64_t{p} * w.stride_h * plan.width * plan.channels;
         int8_t* const results = y + int64_t{p} * w.out_w * op.shape.out_channels + block * kLanes;
-        V::run(tile, together, plan.copies, row, results, begin, end);
+        V::run(tile, together, plan.copies, row, results, range.begin, range.end);
       }
     }
   }

@@ -25,6 +25,7 @@ template <class V>
 struct PackedDepthwise {
   using Op = Conv<int8_t>;
   static constexpr int64_t kLanes = V::kLanes;
+  static constexpr int64_t kLeastProducts = 1 << 15;  // of a part: one to two microseconds
   static constexpr int32_t kMostColumns = 7;
 
   static bool fits(const ConvShape& s) {
@@ -59,9 +60,11 @@ struct PackedDepthwise {
   static PackedNeeds needs(const Op& op) {
     const ConvShape& s = op.shape;
     const Plan plan = plan_of(s);
+    const int64_t products =
+        int64_t{s.batch} * s.window.out_h * s.window.out_w * s.window.kernel_h * s.window.kernel_w * s.out_channels;
     return {.packed_bytes = round_up((2 * plan.period + 2 * weights_of_row(s, plan)) * 4, 64),
             .scratch_bytes = round_up(plan.array * s.window.stride_w * 4, 64),
-            .parts = s.batch * s.window.out_h};
+            .parts = parts_worth(int64_t{s.batch} * s.window.out_h, products, kLeastProducts)};
   }
 
   static void pack(const Op& op, uint8_t* packed) {

@@ -46,6 +46,10 @@ struct Engine::Context {
 Engine::Engine(std::span<const uint8_t> file, const EngineOptions& options)
     : file_(make_block(file.size())),
       kernels_(options.kernels.empty() ? best_kernels() : kernels_named(options.kernels.c_str())) {
+  if (options.threads.count < 1 || (options.threads.count > 1 && options.threads.run == nullptr)) {
+    refuse("there are " + std::to_string(options.threads.count) +
+           " threads, or nothing to run them; at least 1 is wanted");
+  }
   if (kernels_.features() == 0) {
     refuse("no kernel table that runs here is called '" + options.kernels + "'");
   }
@@ -56,8 +60,9 @@ Engine::Engine(std::span<const uint8_t> file, const EngineOptions& options)
   require_ok(load(file_.get(), file.size(), load_options, program_));
   const PackSize size = pack_size(program_, kernels_);
   packed_ = make_block(size.packed_bytes);
-  scratch_bytes_ = size.scratch_bytes;
   pack(program_, kernels_, packed_.get());
+  kernels_.scratch_bytes = size.scratch_bytes;
+  kernels_.threads = options.threads;
   contexts_.store(make_context(), std::memory_order_release);
 }
 
@@ -70,7 +75,7 @@ Engine::~Engine() {
 Engine::Context* Engine::make_context() const {
   auto context = std::make_unique<Context>();
   context->arena = make_block(program_.arena_bytes());
-  context->scratch = make_block(scratch_bytes_);
+  context->scratch = make_block(kernels_.scratch_bytes * static_cast<uint64_t>(kernels_.threads.count));
   // What a lease shows before anything was written to it is the same every time.
   std::memset(context->arena.get(), 0, static_cast<size_t>(program_.arena_bytes()));
   return context.release();

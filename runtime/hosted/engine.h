@@ -28,6 +28,7 @@ namespace whittle::runtime {
 struct EngineOptions {
   std::string kernels{};  // name of a kernel table; empty: the best that runs here
   uint64_t max_arena_bytes = kMaxValueBytes;
+  Threads threads{};  // that share the work of one run, where that pays; they outlive the Engine
 };
 
 class Engine {
@@ -77,7 +78,6 @@ class Engine {
   Program program_;
   Kernels kernels_;
   Block packed_;
-  uint64_t scratch_bytes_ = 0;
   mutable std::atomic<Context*> contexts_{nullptr};
 };
 

@@ -78,6 +78,47 @@ TEST_SUITE("engine") {
     CHECK(output == net.expected_bytes);
   }
 
+  TEST_CASE("threads that share a run: the same bytes for any number of them, codes and floats") {
+    struct Pool {  // hands out every part, in an order that is not theirs, each on a thread of its own
+      int calls = 0;
+      static void run(void* pool, int32_t count, void (*body)(void* work, int32_t i), void* work) {
+        ++static_cast<Pool*>(pool)->calls;
+        std::vector<std::thread> threads;
+        for (int32_t i = count - 1; i >= 0; --i) {
+          threads.emplace_back(body, work, i);
+        }
+        for (std::thread& thread : threads) {
+          thread.join();
+        }
+      }
+    };
+    // Enough work to share: rows of an image, channels of a small one, a fully connected layer.
+    struct Case {
+      std::vector<int64_t> input;
+      int64_t out;
+    };
+    for (const Case& c : {Case{{1, 40, 40, 24}, 40}, Case{{1, 4, 4, 200}, 300}, Case{{3, 9, 9, 130}, 65}}) {
+      Net net(RngKey{.seed = test_seed()}.child("threads"));
+      const oracle::Geometry same{0, 0, 0, 0, 3, 3, 1, 1, 1, 1, 1, 1, 1, 1};
+      net.output(net.conv(net.input(c.input), c.out, 1, same, true));
+      Pool pool;
+      for (const int count : {1, 2, 3, 7}) {
+        const Engine engine(net.finish(), {.threads = {.count = count, .run = Pool::run, .pool = &pool}});
+        std::vector<uint8_t> output(net.expected_bytes.size());
+        engine.run(net.input_bytes, output);
+        CHECK(output == net.expected_bytes);
+      }
+      const Engine engine(net.finish());
+      MESSAGE(pool.calls << " runs were shared, kernels " << std::string(engine.kernels().int8->name));
+      CHECK((engine.kernels().int8->packed == nullptr || pool.calls == 3));
+    }
+    Net net = small_net(RngKey{.seed = 4});
+    CHECK(reason([&] { Engine engine(net.finish(), {.threads = {.count = 2}}); }) ==
+          "[engine] there are 2 threads, or nothing to run them; at least 1 is wanted");
+    CHECK(reason([&] { Engine engine(net.finish(), {.threads = {.count = 0}}); }) ==
+          "[engine] there are 0 threads, or nothing to run them; at least 1 is wanted");
+  }
+
   TEST_CASE("leases: inputs and outputs where they lie; kernels by name") {
     Net net = small_net(RngKey{.seed = 4});
     for (const char* name : {"", "integer", "reference"}) {
