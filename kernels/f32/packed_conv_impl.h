@@ -19,7 +19,7 @@ struct PackedConvF32 {
   using Tiles = FloatTiles<Kit>;
   using Op = ConvF32<float>;
   static constexpr int32_t kWidth = Kit::V::kWidth;
-  static constexpr int64_t kLeastProducts = 1 << 16;  // of a part: about a microsecond
+  static constexpr int64_t kLeastProducts = 1 << 18;  // of a part: some microseconds
 
   static constexpr int64_t round_up(int64_t n, int64_t to) { return (n + to - 1) / to * to; }
 

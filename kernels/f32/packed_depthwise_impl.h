@@ -15,7 +15,7 @@ struct PackedDepthwiseF32 {
   using Rows = Depthwise<V>;
   using Direct = PackedConvF32<Kit>;
   using Op = ConvF32<float>;
-  static constexpr int64_t kLeastProducts = 1 << 15;  // of a part: about a microsecond
+  static constexpr int64_t kLeastProducts = 1 << 17;  // of a part: some microseconds
 
   static bool fits(const ConvShape& s) {
     return s.groups > 1 && s.groups == s.in_channels && s.groups == s.out_channels;

@@ -64,7 +64,7 @@ struct PackedWinograd {
 
   // ---- Packed, in floats: biases in whole vectors, then for every panel [point][input][kPanel], or [kWidth] ----
 
-  static constexpr int64_t kLeastProducts = 1 << 17;  // of a part: about a microsecond
+  static constexpr int64_t kLeastProducts = 1 << 19;  // of a part: some microseconds
   static int64_t vectors(const Plan& plan) { return (plan.out + kWidth - 1) / kWidth; }
 
   static PackedNeeds needs(const ConvShape& s) {

@@ -25,7 +25,7 @@ struct PackedConv {
   using Op = Conv<int8_t>;
   static constexpr int32_t kLanes = V::kLanes;
   static constexpr int32_t kStep = 4;                 // input channels that are multiplied at once
-  static constexpr int64_t kLeastProducts = 1 << 18;  // of a part: one to three microseconds
+  static constexpr int64_t kLeastProducts = 1 << 21;  // of a part: less is not worth moving codes between cores
 
   // ---- How an op is done: by its shape alone ----
 

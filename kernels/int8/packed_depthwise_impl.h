@@ -25,7 +25,7 @@ template <class V>
 struct PackedDepthwise {
   using Op = Conv<int8_t>;
   static constexpr int64_t kLanes = V::kLanes;
-  static constexpr int64_t kLeastProducts = 1 << 15;  // of a part: one to two microseconds
+  static constexpr int64_t kLeastProducts = 1 << 18;  // of a part, as in packed_conv_impl.h
   static constexpr int32_t kMostColumns = 7;
 
   static bool fits(const ConvShape& s) {
