@@ -5,20 +5,21 @@
 // neighbouring pixels is one run of numbers, also where pixels have one or three.
 #pragma once
 
-#include <stddef.h>
 #include <stdint.h>
 
 #include "kernels/f32/table.h"
 #include "kernels/f32/tiles_impl.h"
 #include "kernels/f32/widen.h"
+#include "kernels/train/parts.h"
 
 namespace whittle::kernels {
 
 template <class Kit>
 struct PackedConvF32 {
+  using V = typename Kit::V;
   using Tiles = FloatTiles<Kit>;
   using Op = ConvF32<float>;
-  static constexpr int32_t kWidth = Kit::V::kWidth;
+  static constexpr int32_t kWidth = V::kWidth;
 
   static constexpr int64_t round_up(int64_t n, int64_t to) { return (n + to - 1) / to * to; }
 
@@ -94,8 +95,7 @@ struct PackedConvF32 {
     const Plan plan = plan_of(s);
     PackedNeeds result;
     result.packed_bytes = round_up(s.groups * group_size(plan) * int64_t{sizeof(float)}, 64);
-    result.scratch_bytes =
-        plan.copies ? round_up(int64_t{plan.height} * plan.width * s.in_channels * int64_t{sizeof(float)}, 64) : 0;
+    result.scratch_bytes = frame_bytes(plan, s);
     const int64_t parts = plan.images * plan.results;
     result.parts = static_cast<int32_t>(parts);
     return result;
@@ -142,10 +142,25 @@ struct PackedConvF32 {
       zero(to + right * channels, (plan.width - right) * channels);
     }
   }
-  static void copy(float* to, const float* from, int64_t n) {
-    __builtin_memcpy(to, from, static_cast<size_t>(n) * sizeof(float));
+  // Where those rows are to be read, as if from the frame's beginning.
+  static const float* framed(const Op& op, const Plan& plan, const float* image, int64_t first, int64_t last,
+                             uint8_t* scratch) {
+    if (!plan.copies) {
+      return image;
+    }
+    auto* const frame = reinterpret_cast<float*>(scratch);
+    copy_rows(op, plan, image, first, last, frame);
+    return frame;
   }
-  static void zero(float* to, int64_t n) { __builtin_memset(to, 0, static_cast<size_t>(n) * sizeof(float)); }
+  static int64_t frame_bytes(const Plan& plan, const ConvShape& s) {
+    return plan.copies ? round_up(int64_t{plan.height} * plan.width * s.in_channels * int64_t{sizeof(float)}, 64) : 0;
+  }
+  static void copy(float* to, const float* from, int64_t n) {
+    for_each_part<V>(n, [&](int64_t i, auto part) { part.store(to + i, part.load(from + i)); });
+  }
+  static void zero(float* to, int64_t n) {
+    for_each_part<V>(n, [&](int64_t i, auto part) { part.store(to + i, V::zero()); });
+  }
   static int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
 
   // ---- Running ----
@@ -161,12 +176,8 @@ struct PackedConvF32 {
       const int64_t last = least(end, (n + 1) * plan.results);
       const int64_t ours = first - n * plan.results;
       const int64_t ours_end = last - n * plan.results;
-      const float* from = op.x + n * w.in_h * w.in_w * s.in_channels;
-      if (plan.copies) {
-        auto* const frame = reinterpret_cast<float*>(scratch);
-        copy_rows(op, plan, from, ours / plan.row, (ours_end - 1) / plan.row + 1, frame);
-        from = frame;
-      }
+      const float* const from = framed(op, plan, op.x + n * w.in_h * w.in_w * s.in_channels, ours / plan.row,
+                                       (ours_end - 1) / plan.row + 1, scratch);
       run_image(op, plan, reinterpret_cast<const float*>(packed), from, op.y + n * plan.results * s.out_channels,
                 static_cast<int32_t>(ours), static_cast<int32_t>(ours_end));
       first = last;
@@ -197,6 +208,7 @@ struct PackedConvF32 {
         const int64_t together = least(plan.blocks - block, plan.together);
         tile.bias = packed + block * kWidth;
         tile.weights = weights + block * plan.depth * kWidth;
+        tile.size = together * plan.depth * kWidth;
         tile.last = static_cast<int32_t>(least(plan.out - (block + together - 1) * kWidth, kWidth));
         Tiles::run(tile, static_cast<int>(together), from, y + block * kWidth, begin, end);
       }

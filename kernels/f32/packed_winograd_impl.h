@@ -122,6 +122,7 @@ struct PackedWinograd {
         tile.last = static_cast<int32_t>(kWidth);
         for (int64_t p = 0; p < kPoints; ++p, weights += plan.in * width) {
           tile.weights = weights;
+          tile.size = plan.in * width;
           Tiles::run(tile, static_cast<int>(width / kWidth), v + p * plan.in_plane, m + p * plan.out_plane, 0,
                      tile.row);
         }

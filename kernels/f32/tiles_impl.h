@@ -34,6 +34,7 @@ struct FloatTiles {
     const float* bias;     // whole vectors; null: sums as they are, without limits
     float low, high;
     int32_t last;  // lanes of the last vector that are channels
+    int64_t size;  // numbers in `weights`; what is behind them is wanted next
   };
 
   // Pixels [begin, end) of the result; x belongs to pixel 0, and so does y.
@@ -47,18 +48,22 @@ struct FloatTiles {
       const int32_t row = first / t.row;
       const int32_t column = first - row * t.row;
       const float* const from = x + row * (t.row * t.pixel + t.skip) + column * t.pixel;
-      functions[pixels - 1](t, from, t.row - column, y + first * t.y_pixel);
+      // The last to read these weights fetches the next ones.
+      const int64_t ahead = end - begin == 1 ? kAhead : i + 1 == tiles ? t.size : 0;
+      functions[pixels - 1](t, from, t.row - column, y + first * t.y_pixel, ahead);
       first += pixels;
     }
   }
 
  private:
-  using Function = void (*)(const Tile&, const float*, int32_t, float*);
+  using Function = void (*)(const Tile&, const float*, int32_t, float*, int64_t);
+  static constexpr int64_t kAhead = 2048;
+  static constexpr int kLine = 64 / static_cast<int>(sizeof(float));
   static constexpr int kTileBlocks = static_cast<int>(sizeof(Kit::kPixels) / sizeof(Kit::kPixels[0]));
 
   // `left`: pixels until the row ends.
   template <int kPixelCount, int kBlockCount>
-  [[gnu::noinline]] static void tile(const Tile& t, const float* x, int32_t left, float* y) {
+  [[gnu::noinline]] static void tile(const Tile& t, const float* x, int32_t left, float* y, int64_t ahead) {
     V sum[kPixelCount][kBlockCount];
     const float* pixel[kPixelCount];
 #pragma GCC unroll 16
@@ -81,6 +86,9 @@ struct FloatTiles {
 #pragma GCC unroll 8
           for (int c = 0; c < kBlockCount; ++c) {
             right[c] = V::load(w + c * kWidth);
+            if (c * kWidth % kLine == 0) {
+              __builtin_prefetch(w + ahead + c * kWidth, 0, 2);
+            }
           }
 #pragma GCC unroll 16
           for (int r = 0; r < kPixelCount; ++r) {
