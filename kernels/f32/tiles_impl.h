@@ -48,8 +48,11 @@ struct FloatTiles {
       const int32_t row = first / t.row;
       const int32_t column = first - row * t.row;
       const float* const from = x + row * (t.row * t.pixel + t.skip) + column * t.pixel;
-      // The last to read these weights fetches the next ones.
-      const int64_t ahead = end - begin == 1 ? kAhead : i + 1 == tiles ? t.size : 0;
+      // While the last tiles read these weights, each fetches a share of the next ones: one line of every step.
+      const int32_t share = tiles - 1 - i;
+      const int64_t ahead = together > kTileBlocks              ? kAhead
+                            : share < together * kWidth / kLine ? t.size + share * kLine
+                                                                : 0;
       functions[pixels - 1](t, from, t.row - column, y + first * t.y_pixel, ahead);
       first += pixels;
     }
@@ -86,7 +89,7 @@ struct FloatTiles {
 #pragma GCC unroll 8
           for (int c = 0; c < kBlockCount; ++c) {
             right[c] = V::load(w + c * kWidth);
-            if (c * kWidth % kLine == 0) {
+            if (c == 0 || (kBlockCount > kTileBlocks && c * kWidth % kLine == 0)) {
               __builtin_prefetch(w + ahead + c * kWidth, 0, 2);
             }
           }
