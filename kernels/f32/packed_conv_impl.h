@@ -3,6 +3,10 @@
 // Images without padding are read where they lie. Padded ones are first copied into scratch,
 // with a frame of zeros: every window is then whole, and the row of a filter over
 // neighbouring pixels is one run of numbers, also where pixels have one or three.
+//
+// Results of few channels would leave lanes empty. There, neighbouring pixels of a row are
+// one pixel of that many times the channels, under a filter that is so much wider and has
+// zeros where it is not theirs.
 #pragma once
 
 #include <stdint.h>
@@ -33,11 +37,12 @@ struct PackedConvF32 {
     }
   }
 
-  // The biases of `channels` channels from o on, in whole vectors of which there are `blocks`.
+  // The biases of `channels` channels from o on, `times` times, in whole vectors of which there are `blocks`.
   template <class Weight>
-  static void pack_bias(const ConvF32<Weight>& op, int64_t o, int64_t channels, int64_t blocks, float* to) {
+  static void pack_bias(const ConvF32<Weight>& op, int64_t o, int64_t channels, int64_t times, int64_t blocks,
+                        float* to) {
     for (int64_t i = 0; i < blocks * kWidth; ++i) {
-      to[i] = i < channels ? op.bias[o + i] : 0.0f;
+      to[i] = i < channels * times ? op.bias[o + i % channels] : 0.0f;
     }
   }
 
@@ -56,6 +61,23 @@ struct PackedConvF32 {
     int64_t row;      // in a row
     bool pointwise;   // the whole batch is one long row
   };
+
+  // The shape with neighbouring pixels as one, if that saves multiplications.
+  static ConvShape widened(const ConvShape& shape) {
+    ConvShape s = shape;
+    Window& w = s.window;
+    int32_t pixels = kWidth % s.out_channels == 0 ? kWidth / s.out_channels : 1;
+    while (w.out_w % pixels != 0) {
+      pixels /= 2;
+    }
+    if (s.groups == 1 && w.dilation_w == 1 && w.stride_w < w.kernel_w) {
+      s.out_channels *= pixels;
+      w.out_w /= pixels;
+      w.kernel_w += (pixels - 1) * w.stride_w;
+      w.stride_w *= pixels;
+    }
+    return s;
+  }
 
   static Plan plan_of(const ConvShape& s) {
     const Window& w = s.window;
@@ -91,7 +113,8 @@ struct PackedConvF32 {
 
   static int64_t group_size(const Plan& plan) { return (plan.depth + 1) * plan.blocks * kWidth; }
 
-  static PackedNeeds needs(const ConvShape& s) {
+  static PackedNeeds needs(const ConvShape& shape) {
+    const ConvShape s = widened(shape);
     const Plan plan = plan_of(s);
     PackedNeeds result;
     result.packed_bytes = round_up(s.groups * group_size(plan) * int64_t{sizeof(float)}, 64);
@@ -103,18 +126,34 @@ struct PackedConvF32 {
 
   template <class Weight>
   static void pack(const ConvF32<Weight>& op, uint8_t* packed) {
-    const ConvShape& s = op.shape;
+    const ConvShape s = widened(op.shape);
+    const Window& own = op.shape.window;
+    const int64_t pixels = s.out_channels / op.shape.out_channels;
     const Plan plan = plan_of(s);
+    const int64_t channels = plan.out / pixels;
     auto* to = reinterpret_cast<float*>(packed);
-    for (int64_t first = 0; first < s.out_channels; first += plan.out) {
-      pack_bias(op, first, plan.out, plan.blocks, to);
+    for (int64_t first = 0; first < op.shape.out_channels; first += channels) {
+      // Of lane o of a group, for product k of its sum.
+      const auto weight_of = [&](int64_t o, int64_t k) {
+        if (o >= plan.out) {
+          return 0.0f;
+        }
+        if (pixels == 1) {
+          return weight(op, first + o, (first + o) * plan.depth + k);
+        }
+        const int64_t u = k / plan.in / s.window.kernel_w;
+        const int64_t v = k / plan.in % s.window.kernel_w - o / channels * own.stride_w;
+        const int64_t filter = first + o % channels;
+        const int64_t at = ((filter * own.kernel_h + u) * own.kernel_w + v) * plan.in + k % plan.in;
+        return v >= 0 && v < own.kernel_w ? weight(op, filter, at) : 0.0f;
+      };
+      pack_bias(op, first, channels, pixels, plan.blocks, to);
       to += plan.blocks * kWidth;
       for (int64_t block = 0; block < plan.blocks; block += plan.together) {
         const int64_t lanes = least(plan.blocks - block, plan.together) * kWidth;
         for (int64_t k = 0; k < plan.depth; ++k) {
           for (int64_t lane = 0; lane < lanes; ++lane) {
-            const int64_t o = block * kWidth + lane;
-            *to++ = o < plan.out ? weight(op, first + o, (first + o) * plan.depth + k) : 0.0f;
+            *to++ = weight_of(block * kWidth + lane, k);
           }
         }
       }
@@ -166,7 +205,7 @@ struct PackedConvF32 {
   // ---- Running ----
 
   static void run(const Op& op, const uint8_t* packed, uint8_t* scratch, Part part) {
-    const ConvShape& s = op.shape;
+    const ConvShape s = widened(op.shape);
     const Window& w = s.window;
     const Plan plan = plan_of(s);
     const int64_t all = plan.images * plan.results;
@@ -178,15 +217,14 @@ struct PackedConvF32 {
       const int64_t ours_end = last - n * plan.results;
       const float* const from = framed(op, plan, op.x + n * w.in_h * w.in_w * s.in_channels, ours / plan.row,
                                        (ours_end - 1) / plan.row + 1, scratch);
-      run_image(op, plan, reinterpret_cast<const float*>(packed), from, op.y + n * plan.results * s.out_channels,
-                static_cast<int32_t>(ours), static_cast<int32_t>(ours_end));
+      run_image(s, op.limits, plan, reinterpret_cast<const float*>(packed), from,
+                op.y + n * plan.results * s.out_channels, static_cast<int32_t>(ours), static_cast<int32_t>(ours_end));
       first = last;
     }
   }
 
-  static void run_image(const Op& op, const Plan& plan, const float* packed, const float* from, float* y, int32_t begin,
-                        int32_t end) {
-    const ConvShape& s = op.shape;
+  static void run_image(const ConvShape& s, const Limits& limits, const Plan& plan, const float* packed,
+                        const float* from, float* y, int32_t begin, int32_t end) {
     const Window& w = s.window;
     const int64_t channels = s.in_channels;
     typename Tiles::Tile tile = {};
@@ -200,8 +238,8 @@ struct PackedConvF32 {
     tile.pixel = w.stride_w * channels;
     tile.skip = int64_t{w.stride_h} * plan.width * channels - plan.row * tile.pixel;
     tile.y_pixel = s.out_channels;
-    tile.low = op.limits.lo;
-    tile.high = op.limits.hi;
+    tile.low = limits.lo;
+    tile.high = limits.hi;
     for (int64_t group = 0; group < s.groups; ++group, packed += group_size(plan), from += plan.in, y += plan.out) {
       const float* const weights = packed + plan.blocks * kWidth;
       for (int64_t block = 0; block < plan.blocks; block += plan.together) {

@@ -80,7 +80,7 @@ struct PackedWinograd {
   static void pack(const ConvF32<Weight>& op, uint8_t* packed) {
     const Plan plan = plan_of(op.shape);
     auto* to = reinterpret_cast<float*>(packed);
-    Direct::pack_bias(op, 0, plan.out, vectors(plan), to);
+    Direct::pack_bias(op, 0, plan.out, 1, vectors(plan), to);
     to += vectors(plan) * kWidth;
     for (int64_t panel = 0; panel < plan.out; panel += kPanel) {
       const int64_t channels = Direct::least(kPanel, plan.out - panel);

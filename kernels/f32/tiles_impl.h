@@ -43,10 +43,10 @@ struct FloatTiles {
     const int32_t most = together <= kTileBlocks ? Kit::kPixels[together - 1] : 1;
     const int32_t tiles = (end - begin + most - 1) / most;
     int32_t first = begin;
+    int32_t row = begin / t.row;
+    int32_t column = begin - row * t.row;
     for (int32_t i = 0; i < tiles; ++i) {  // of nearly equal size
       const int32_t pixels = (end - first + tiles - i - 1) / (tiles - i);
-      const int32_t row = first / t.row;
-      const int32_t column = first - row * t.row;
       const float* const from = x + row * (t.row * t.pixel + t.skip) + column * t.pixel;
       // While the last tiles read these weights, each fetches a share of the next ones: one line of every step.
       const int32_t share = tiles - 1 - i;
@@ -55,6 +55,9 @@ struct FloatTiles {
                                                                 : 0;
       functions[pixels - 1](t, from, t.row - column, y + first * t.y_pixel, ahead);
       first += pixels;
+      for (column += pixels; column >= t.row; column -= t.row) {
+        ++row;
+      }
     }
   }
 
