@@ -3,22 +3,27 @@
 // Images without padding are read where they lie. Padded ones are first copied into scratch,
 // with a frame of zeros: every window is then whole, and the row of a filter over
 // neighbouring pixels is one run of numbers, also where pixels have one or three.
+//
+// Results of few channels would leave lanes empty. There, neighbouring pixels of a row are
+// one pixel of that many times the channels, under a filter that is so much wider and has
+// zeros where it is not theirs.
 #pragma once
 
-#include <stddef.h>
 #include <stdint.h>
 
 #include "kernels/f32/table.h"
 #include "kernels/f32/tiles_impl.h"
 #include "kernels/f32/widen.h"
+#include "kernels/train/parts.h"
 
 namespace whittle::kernels {
 
 template <class Kit>
 struct PackedConvF32 {
+  using V = typename Kit::V;
   using Tiles = FloatTiles<Kit>;
   using Op = ConvF32<float>;
-  static constexpr int32_t kWidth = Kit::V::kWidth;
+  static constexpr int32_t kWidth = V::kWidth;
   static constexpr int64_t kLeastProducts = 1 << 18;  // of a part: some microseconds
 
   static constexpr int64_t round_up(int64_t n, int64_t to) { return (n + to - 1) / to * to; }
@@ -33,11 +38,12 @@ struct PackedConvF32 {
     }
   }
 
-  // The biases of `channels` channels from o on, in whole vectors of which there are `blocks`.
+  // The biases of `channels` channels from o on, `times` times, in whole vectors of which there are `blocks`.
   template <class Weight>
-  static void pack_bias(const ConvF32<Weight>& op, int64_t o, int64_t channels, int64_t blocks, float* to) {
+  static void pack_bias(const ConvF32<Weight>& op, int64_t o, int64_t channels, int64_t times, int64_t blocks,
+                        float* to) {
     for (int64_t i = 0; i < blocks * kWidth; ++i) {
-      to[i] = i < channels ? op.bias[o + i] : 0.0f;
+      to[i] = i < channels * times ? op.bias[o + i % channels] : 0.0f;
     }
   }
 
@@ -56,6 +62,23 @@ struct PackedConvF32 {
     int64_t row;      // in a row
     bool pointwise;   // the whole batch is one long row
   };
+
+  // The shape with neighbouring pixels as one, if that saves multiplications.
+  static ConvShape widened(const ConvShape& shape) {
+    ConvShape s = shape;
+    Window& w = s.window;
+    int32_t pixels = kWidth % s.out_channels == 0 ? kWidth / s.out_channels : 1;
+    while (w.out_w % pixels != 0) {
+      pixels /= 2;
+    }
+    if (s.groups == 1 && w.dilation_w == 1 && w.stride_w < w.kernel_w) {
+      s.out_channels *= pixels;
+      w.out_w /= pixels;
+      w.kernel_w += (pixels - 1) * w.stride_w;
+      w.stride_w *= pixels;
+    }
+    return s;
+  }
 
   static Plan plan_of(const ConvShape& s) {
     const Window& w = s.window;
@@ -91,12 +114,12 @@ struct PackedConvF32 {
 
   static int64_t group_size(const Plan& plan) { return (plan.depth + 1) * plan.blocks * kWidth; }
 
-  static PackedNeeds needs(const ConvShape& s) {
+  static PackedNeeds needs(const ConvShape& shape) {
+    const ConvShape s = widened(shape);
     const Plan plan = plan_of(s);
     PackedNeeds result;
     result.packed_bytes = round_up(s.groups * group_size(plan) * int64_t{sizeof(float)}, 64);
-    result.scratch_bytes =
-        plan.copies ? round_up(int64_t{plan.height} * plan.width * s.in_channels * int64_t{sizeof(float)}, 64) : 0;
+    result.scratch_bytes = frame_bytes(plan, s);
     const int64_t parts = plan.images * plan.results;
     result.parts = parts_worth(parts, parts * plan.depth * s.out_channels, kLeastProducts);
     return result;
@@ -104,18 +127,34 @@ struct PackedConvF32 {
 
   template <class Weight>
   static void pack(const ConvF32<Weight>& op, uint8_t* packed) {
-    const ConvShape& s = op.shape;
+    const ConvShape s = widened(op.shape);
+    const Window& own = op.shape.window;
+    const int64_t pixels = s.out_channels / op.shape.out_channels;
     const Plan plan = plan_of(s);
+    const int64_t channels = plan.out / pixels;
     auto* to = reinterpret_cast<float*>(packed);
-    for (int64_t first = 0; first < s.out_channels; first += plan.out) {
-      pack_bias(op, first, plan.out, plan.blocks, to);
+    for (int64_t first = 0; first < op.shape.out_channels; first += channels) {
+      // Of lane o of a group, for product k of its sum.
+      const auto weight_of = [&](int64_t o, int64_t k) {
+        if (o >= plan.out) {
+          return 0.0f;
+        }
+        if (pixels == 1) {
+          return weight(op, first + o, (first + o) * plan.depth + k);
+        }
+        const int64_t u = k / plan.in / s.window.kernel_w;
+        const int64_t v = k / plan.in % s.window.kernel_w - o / channels * own.stride_w;
+        const int64_t filter = first + o % channels;
+        const int64_t at = ((filter * own.kernel_h + u) * own.kernel_w + v) * plan.in + k % plan.in;
+        return v >= 0 && v < own.kernel_w ? weight(op, filter, at) : 0.0f;
+      };
+      pack_bias(op, first, channels, pixels, plan.blocks, to);
       to += plan.blocks * kWidth;
       for (int64_t block = 0; block < plan.blocks; block += plan.together) {
         const int64_t lanes = least(plan.blocks - block, plan.together) * kWidth;
         for (int64_t k = 0; k < plan.depth; ++k) {
           for (int64_t lane = 0; lane < lanes; ++lane) {
-            const int64_t o = block * kWidth + lane;
-            *to++ = o < plan.out ? weight(op, first + o, (first + o) * plan.depth + k) : 0.0f;
+            *to++ = weight_of(block * kWidth + lane, k);
           }
         }
       }
@@ -143,16 +182,31 @@ struct PackedConvF32 {
       zero(to + right * channels, (plan.width - right) * channels);
     }
   }
-  static void copy(float* to, const float* from, int64_t n) {
-    __builtin_memcpy(to, from, static_cast<size_t>(n) * sizeof(float));
+  // Where those rows are to be read, as if from the frame's beginning.
+  static const float* framed(const Op& op, const Plan& plan, const float* image, int64_t first, int64_t last,
+                             uint8_t* scratch) {
+    if (!plan.copies) {
+      return image;
+    }
+    auto* const frame = reinterpret_cast<float*>(scratch);
+    copy_rows(op, plan, image, first, last, frame);
+    return frame;
   }
-  static void zero(float* to, int64_t n) { __builtin_memset(to, 0, static_cast<size_t>(n) * sizeof(float)); }
+  static int64_t frame_bytes(const Plan& plan, const ConvShape& s) {
+    return plan.copies ? round_up(int64_t{plan.height} * plan.width * s.in_channels * int64_t{sizeof(float)}, 64) : 0;
+  }
+  static void copy(float* to, const float* from, int64_t n) {
+    for_each_part<V>(n, [&](int64_t i, auto part) { part.store(to + i, part.load(from + i)); });
+  }
+  static void zero(float* to, int64_t n) {
+    for_each_part<V>(n, [&](int64_t i, auto part) { part.store(to + i, V::zero()); });
+  }
   static int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
 
   // ---- Running ----
 
   static void run(const Op& op, const uint8_t* packed, uint8_t* scratch, Part part) {
-    const ConvShape& s = op.shape;
+    const ConvShape s = widened(op.shape);
     const Window& w = s.window;
     const Plan plan = plan_of(s);
     const int64_t all = plan.images * plan.results;
@@ -162,21 +216,16 @@ struct PackedConvF32 {
       const int64_t last = least(end, (n + 1) * plan.results);
       const int64_t ours = first - n * plan.results;
       const int64_t ours_end = last - n * plan.results;
-      const float* from = op.x + n * w.in_h * w.in_w * s.in_channels;
-      if (plan.copies) {
-        auto* const frame = reinterpret_cast<float*>(scratch);
-        copy_rows(op, plan, from, ours / plan.row, (ours_end - 1) / plan.row + 1, frame);
-        from = frame;
-      }
-      run_image(op, plan, reinterpret_cast<const float*>(packed), from, op.y + n * plan.results * s.out_channels,
-                static_cast<int32_t>(ours), static_cast<int32_t>(ours_end));
+      const float* const from = framed(op, plan, op.x + n * w.in_h * w.in_w * s.in_channels, ours / plan.row,
+                                       (ours_end - 1) / plan.row + 1, scratch);
+      run_image(s, op.limits, plan, reinterpret_cast<const float*>(packed), from,
+                op.y + n * plan.results * s.out_channels, static_cast<int32_t>(ours), static_cast<int32_t>(ours_end));
       first = last;
     }
   }
 
-  static void run_image(const Op& op, const Plan& plan, const float* packed, const float* from, float* y, int32_t begin,
-                        int32_t end) {
-    const ConvShape& s = op.shape;
+  static void run_image(const ConvShape& s, const Limits& limits, const Plan& plan, const float* packed,
+                        const float* from, float* y, int32_t begin, int32_t end) {
     const Window& w = s.window;
     const int64_t channels = s.in_channels;
     typename Tiles::Tile tile = {};
@@ -190,14 +239,15 @@ struct PackedConvF32 {
     tile.pixel = w.stride_w * channels;
     tile.skip = int64_t{w.stride_h} * plan.width * channels - plan.row * tile.pixel;
     tile.y_pixel = s.out_channels;
-    tile.low = op.limits.lo;
-    tile.high = op.limits.hi;
+    tile.low = limits.lo;
+    tile.high = limits.hi;
     for (int64_t group = 0; group < s.groups; ++group, packed += group_size(plan), from += plan.in, y += plan.out) {
       const float* const weights = packed + plan.blocks * kWidth;
       for (int64_t block = 0; block < plan.blocks; block += plan.together) {
         const int64_t together = least(plan.blocks - block, plan.together);
         tile.bias = packed + block * kWidth;
         tile.weights = weights + block * plan.depth * kWidth;
+        tile.size = together * plan.depth * kWidth;
         tile.last = static_cast<int32_t>(least(plan.out - (block + together - 1) * kWidth, kWidth));
         Tiles::run(tile, static_cast<int>(together), from, y + block * kWidth, begin, end);
       }

@@ -1,5 +1,6 @@
 // Depthwise convolution with packed weights in float: the rows of train/depthwise.h, with
-// bias and limits where a sum ends.
+// bias and limits where a sum ends. Padded images are copied into scratch as for
+// packed_conv_impl.h: rows without borders are worth more than the copy takes.
 #pragma once
 
 #include <stdint.h>
@@ -27,6 +28,7 @@ struct PackedDepthwiseF32 {
     PackedNeeds result;
     result.packed_bytes =
         Direct::round_up((taps + 1) * Rows::packed_channels(s.in_channels) * int64_t{sizeof(float)}, 64);
+    result.scratch_bytes = Direct::frame_bytes(Direct::plan_of(s), s);
     const int64_t rows = int64_t{s.batch} * s.window.out_h;
     const int64_t products = rows * s.window.out_w * s.window.kernel_h * s.window.kernel_w * s.out_channels;
     result.parts = parts_worth(rows, products, kLeastProducts);
@@ -48,9 +50,10 @@ struct PackedDepthwiseF32 {
     }
   }
 
-  static void run(const Op& op, const uint8_t* packed, Part part) {
+  static void run(const Op& op, const uint8_t* packed, uint8_t* scratch, Part part) {
     const ConvShape& s = op.shape;
     const Window& w = s.window;
+    const auto plan = Direct::plan_of(s);
     const int64_t channels = s.in_channels;
     const int64_t width = Rows::packed_channels(channels);
     const auto* const bias = reinterpret_cast<const float*>(packed);
@@ -59,39 +62,31 @@ struct PackedDepthwiseF32 {
     const auto finish = [bias, low, high](V sum, int64_t c, auto lanes) {
       return V::limited(V::add(sum, lanes.load(bias + c)), low, high);
     };
+    const int64_t step = int64_t{plan.width} * channels;
     DepthwiseRow<float> row = {.channels = channels,
-                               .in = w.in_w,
+                               .in = plan.width,
                                .windows = w.out_w,
                                .taps = w.kernel_w,
                                .stride = w.stride_w,
                                .dilation = w.dilation_w,
-                               .before = w.left,
+                               .before = 0,
                                .whole_begin = 0,
-                               .whole_end = 0,
-                               .rows = 0,
+                               .whole_end = w.out_w,
+                               .rows = w.kernel_h,
                                .source = nullptr,
-                               .source_step = int64_t{w.dilation_h} * w.in_w * channels};
-    row.whole_begin = Direct::least((row.before + row.stride - 1) / row.stride, row.windows);
-    const int64_t last = row.in - 1 - (row.taps - 1) * row.dilation + row.before;  // where a whole window may begin
-    row.whole_end = last < 0 ? 0 : Direct::least(last / row.stride + 1, row.windows);
-    row.whole_end = row.whole_end < row.whole_begin ? row.whole_begin : row.whole_end;
+                               .source_step = w.dilation_h * step};
     const int64_t rows = int64_t{s.batch} * w.out_h;
     const int64_t end = rows * (part.index + 1) / part.count;
-    for (int64_t i = rows * part.index / part.count; i < end; ++i) {
-      const int64_t n = i / w.out_h;
-      const auto p = static_cast<int32_t>(i - n * w.out_h);
-      int32_t u = 0;
-      int32_t u_end = w.kernel_h;
-      while (u < u_end && w.row(p, u) < 0) {
-        ++u;
-      }
-      while (u < u_end && w.row(p, u_end - 1) >= w.in_h) {
-        --u_end;
-      }
-      row.rows = u_end - u;
-      row.source = op.x + (n * w.in_h + (row.rows > 0 ? w.row(p, u) : 0)) * w.in_w * channels;
-      Rows::correlate_and_finish(row, {bias + (1 + u * row.taps) * width, row.taps * width, width}, nullptr, finish,
-                                 op.y + i * w.out_w * channels, channels);
+    for (int64_t first = rows * part.index / part.count; first < end;) {  // an image, or what is ours of it
+      const int64_t n = first / w.out_h;
+      const int64_t last = Direct::least(end, (n + 1) * w.out_h);
+      const float* const image = op.x + n * w.in_h * w.in_w * channels;
+      const float* const from = Direct::framed(op, plan, image, first - n * w.out_h, last - n * w.out_h, scratch);
+      row.source = from + (first - n * w.out_h) * w.stride_h * step;
+      Rows::correlate_and_finish(row, {bias + width, row.taps * width, width}, nullptr, finish,
+                                 {last - first, w.stride_h * step, w.out_w * channels},
+                                 op.y + first * w.out_w * channels, channels);
+      first = last;
     }
   }
 };

@@ -82,7 +82,7 @@ struct PackedWinograd {
   static void pack(const ConvF32<Weight>& op, uint8_t* packed) {
     const Plan plan = plan_of(op.shape);
     auto* to = reinterpret_cast<float*>(packed);
-    Direct::pack_bias(op, 0, plan.out, vectors(plan), to);
+    Direct::pack_bias(op, 0, plan.out, 1, vectors(plan), to);
     to += vectors(plan) * kWidth;
     for (int64_t panel = 0; panel < plan.out; panel += kPanel) {
       const int64_t channels = Direct::least(kPanel, plan.out - panel);
@@ -124,6 +124,7 @@ struct PackedWinograd {
         tile.last = static_cast<int32_t>(kWidth);
         for (int64_t p = 0; p < kPoints; ++p, weights += plan.in * width) {
           tile.weights = weights;
+          tile.size = plan.in * width;
           Tiles::run(tile, static_cast<int>(width / kWidth), v + p * plan.in_plane, m + p * plan.out_plane, 0,
                      tile.row);
         }

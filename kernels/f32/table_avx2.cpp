@@ -15,7 +15,7 @@ struct Kit256 {
   static constexpr int kBlocks = 2;
   static constexpr int kLongBlocks = 2;
   static constexpr int64_t kTransform = 6;
-  static constexpr int64_t kReadWeight = 5;
+  static constexpr int64_t kReadWeight = 7;
 };
 
 bool runs_here() {

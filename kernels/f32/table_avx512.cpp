@@ -16,7 +16,7 @@ struct Kit512 {
   static constexpr int kLongBlocks = 2;
   // In multiplications: the additions of a Winograd transform per point and channel, and reading a weight.
   static constexpr int64_t kTransform = 6;
-  static constexpr int64_t kReadWeight = 10;
+  static constexpr int64_t kReadWeight = 14;
 };
 
 bool runs_here() {

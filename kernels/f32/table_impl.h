@@ -76,7 +76,7 @@ struct FloatKernels {
   static void conv(const ConvF32<float>& op, const uint8_t* packed, uint8_t* scratch, Part part) {
     switch (way_of(op.shape)) {
       case Way::kDepthwise:
-        return Separate::run(op, packed, part);
+        return Separate::run(op, packed, scratch, part);
       case Way::kWinograd2:
         return Two::run(op, packed, scratch, part);
       case Way::kWinograd4:

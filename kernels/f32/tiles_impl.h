@@ -34,6 +34,7 @@ struct FloatTiles {
     const float* bias;     // whole vectors; null: sums as they are, without limits
     float low, high;
     int32_t last;  // lanes of the last vector that are channels
+    int64_t size;  // numbers in `weights`; what is behind them is wanted next
   };
 
   // Pixels [begin, end) of the result; x belongs to pixel 0, and so does y.
@@ -42,23 +43,33 @@ struct FloatTiles {
     const int32_t most = together <= kTileBlocks ? Kit::kPixels[together - 1] : 1;
     const int32_t tiles = (end - begin + most - 1) / most;
     int32_t first = begin;
+    int32_t row = begin / t.row;
+    int32_t column = begin - row * t.row;
     for (int32_t i = 0; i < tiles; ++i) {  // of nearly equal size
       const int32_t pixels = (end - first + tiles - i - 1) / (tiles - i);
-      const int32_t row = first / t.row;
-      const int32_t column = first - row * t.row;
       const float* const from = x + row * (t.row * t.pixel + t.skip) + column * t.pixel;
-      functions[pixels - 1](t, from, t.row - column, y + first * t.y_pixel);
+      // While the last tiles read these weights, each fetches a share of the next ones: one line of every step.
+      const int32_t share = tiles - 1 - i;
+      const int64_t ahead = together > kTileBlocks              ? kAhead
+                            : share < together * kWidth / kLine ? t.size + share * kLine
+                                                                : 0;
+      functions[pixels - 1](t, from, t.row - column, y + first * t.y_pixel, ahead);
       first += pixels;
+      for (column += pixels; column >= t.row; column -= t.row) {
+        ++row;
+      }
     }
   }
 
  private:
-  using Function = void (*)(const Tile&, const float*, int32_t, float*);
+  using Function = void (*)(const Tile&, const float*, int32_t, float*, int64_t);
+  static constexpr int64_t kAhead = 2048;
+  static constexpr int kLine = 64 / static_cast<int>(sizeof(float));
   static constexpr int kTileBlocks = static_cast<int>(sizeof(Kit::kPixels) / sizeof(Kit::kPixels[0]));
 
   // `left`: pixels until the row ends.
   template <int kPixelCount, int kBlockCount>
-  [[gnu::noinline]] static void tile(const Tile& t, const float* x, int32_t left, float* y) {
+  [[gnu::noinline]] static void tile(const Tile& t, const float* x, int32_t left, float* y, int64_t ahead) {
     V sum[kPixelCount][kBlockCount];
     const float* pixel[kPixelCount];
 #pragma GCC unroll 16
@@ -81,6 +92,9 @@ struct FloatTiles {
 #pragma GCC unroll 8
           for (int c = 0; c < kBlockCount; ++c) {
             right[c] = V::load(w + c * kWidth);
+            if (c == 0 || (kBlockCount > kTileBlocks && c * kWidth % kLine == 0)) {
+              __builtin_prefetch(w + ahead + c * kWidth, 0, 2);
+            }
           }
 #pragma GCC unroll 16
           for (int r = 0; r < kPixelCount; ++r) {

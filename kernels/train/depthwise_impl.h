@@ -80,6 +80,77 @@ struct Depthwise {
     });
   }
 
+  // Rows of windows that are alike: how many, and from one to the next in source and target.
+  struct Rows {
+    int64_t count, source_step, target_step;
+  };
+
+  // The windows [j, j_end) in groups of `pixels`, all of whose 3 by U taps lie inside: their weights stay in registers.
+  template <int U, class Finish>
+  static void whole_windows(const Row& r, const Weights& w, const Target<Finish>& t, const Rows& rows, int64_t j,
+                            int64_t j_end, int64_t pixels) {
+    const int64_t step = pixels * r.stride * r.channels;
+    const int64_t target_step = pixels * t.step;
+    const int64_t next_row = r.source_step;
+    const int64_t next_tap = r.dilation * r.channels;
+    const int64_t groups = (j_end - j) / pixels;
+    const T* const source = r.source + at(r, j, 0) * r.channels;
+    T* const target = t.data + j * t.step;
+    const auto finish = t.finish;
+    for_each_part<V>(pixels * r.channels, [=](int64_t c, auto part) {
+      V weight[U][3];
+#pragma GCC unroll 3
+      for (int u = 0; u < U; ++u) {
+#pragma GCC unroll 3
+        for (int v = 0; v < 3; ++v) {
+          weight[u][v] = part.load(w.data + u * w.row_step + v * w.step + c);
+        }
+      }
+      const V start = t.bias != nullptr ? part.load(t.bias + c) : V::zero();
+      const auto some = [&weight, start, next_row, next_tap, step, target_step, finish, c,
+                         part ](auto count, const T* in, T* to) __attribute__((always_inline)) {
+        V sum[count.value];
+#pragma GCC unroll 4
+        for (int p = 0; p < count.value; ++p) {
+          sum[p] = start;
+        }
+#pragma GCC unroll 3
+        for (int u = 0; u < U; ++u, in += next_row) {
+          const T* tap = in;
+#pragma GCC unroll 4
+          for (int p = 0; p < count.value; ++p, tap += step) {
+            asm("" : "+r"(tap));  // else each of the 36 addresses is computed beforehand, and registers hold none
+#pragma GCC unroll 3
+            for (int v = 0; v < 3; ++v) {
+              sum[p] = V::fma(part.load(tap + v * next_tap), weight[u][v], sum[p]);
+            }
+          }
+        }
+#pragma GCC unroll 4
+        for (int p = 0; p < count.value; ++p) {
+          part.store(to + p * target_step, finish(sum[p], c, part));
+        }
+      };
+      for (int64_t row = 0; row < rows.count; ++row) {
+        const T* in = source + row * rows.source_step + c;
+        T* to = target + row * rows.target_step + c;
+        int64_t i = 0;
+        for (; i + 4 <= groups; i += 4, in += 4 * step, to += 4 * target_step) {
+          some(Constant<4>(), in, to);
+        }
+        if (i + 2 <= groups) {
+          some(Constant<2>(), in, to);
+          i += 2;
+          in += 2 * step;
+          to += 2 * target_step;
+        }
+        if (i < groups) {
+          some(Constant<1>(), in, to);
+        }
+      }
+    });
+  }
+
   // The windows [j, j_end) in groups of `pixels`: P groups at a time as long as there are so many. All read the taps
   // [v, v + taps) of their rows.
   template <int P, class Finish>
@@ -101,29 +172,42 @@ struct Depthwise {
 
   static void correlate(const Row& r, const Weights& w, const T* bias, T* target, int64_t step) {
     correlate_and_finish(
-        r, w, bias, [](V sum, int64_t, auto) { return sum; }, target, step);
+        r, w, bias, [](V sum, int64_t, auto) { return sum; }, {1, 0, 0}, target, step);
+  }
+  // The same for some rows of windows, with finish() over every sum.
+  template <class Finish>
+  static void correlate_and_finish(const Row& r, const Weights& w, const T* bias, Finish finish, const Rows& rows,
+                                   T* target, int64_t step) {
+    const bool in_groups = r.stride == 1 && step == r.channels && bias == nullptr;
+    const int64_t pixels = in_groups ? group(r.channels) : 1;
+    int64_t rest = r.whole_begin;  // of the whole windows
+    if (r.taps == 3 && (r.rows == 2 || r.rows == 3)) {
+      const auto some = r.rows == 3 ? whole_windows<3, Finish> : whole_windows<2, Finish>;
+      some(r, w, {bias, finish, target, step}, rows, r.whole_begin, r.whole_end, pixels);
+      rest += (r.whole_end - r.whole_begin) / pixels * pixels;
+    }
+    Row row = r;
+    for (int64_t i = 0; i < rows.count; ++i) {
+      const Target<Finish> t{bias, finish, target + i * rows.target_step, step};
+      at_border(row, w, t, 0, r.whole_begin);
+      run<4>(row, w, t, rest, r.whole_end, pixels, 0, r.taps);
+      at_border(row, w, t, r.whole_end, r.windows);
+      row.source += rows.source_step;
+    }
   }
   template <class Finish>
-  static void correlate_and_finish(const Row& r, const Weights& w, const T* bias, Finish finish, T* target,
-                                   int64_t step) {
-    const Target<Finish> t{bias, finish, target, step};
-    const auto at_border = [&](int64_t j, int64_t j_end) {
-      for (; j < j_end; ++j) {
-        int64_t v = 0;
-        int64_t v_end = r.taps;
-        while (v < v_end && at(r, j, v) < 0) {
-          ++v;
-        }
-        while (v < v_end && at(r, j, v_end - 1) >= r.in) {
-          --v_end;
-        }
-        run<1>(r, w, t, j, j + 1, 1, v, v_end - v);
+  static void at_border(const Row& r, const Weights& w, const Target<Finish>& t, int64_t j, int64_t j_end) {
+    for (; j < j_end; ++j) {
+      int64_t v = 0;
+      int64_t v_end = r.taps;
+      while (v < v_end && at(r, j, v) < 0) {
+        ++v;
       }
-    };
-    const bool in_groups = r.stride == 1 && step == r.channels && bias == nullptr;
-    at_border(0, r.whole_begin);
-    run<4>(r, w, t, r.whole_begin, r.whole_end, in_groups ? group(r.channels) : 1, 0, r.taps);
-    at_border(r.whole_end, r.windows);
+      while (v < v_end && at(r, j, v_end - 1) >= r.in) {
+        --v_end;
+      }
+      run<1>(r, w, t, j, j + 1, 1, v, v_end - v);
+    }
   }
 
   // ---- Filter gradients ----

@@ -34,6 +34,35 @@ std::vector<Kernels> all_kernels() {
   return result;
 }
 
+// Those of floats, with the best of the integer ones.
+std::vector<Kernels> all_float_kernels() {
+  std::vector<Kernels> result;
+  const kernels::F32Tables tables = kernels::f32_tables();
+  for (int i = 0; i < tables.count; ++i) {
+    if (tables.tables[i]->runs_here()) {
+      result.push_back({.int8 = runtime::best_kernels().int8, .f32 = tables.tables[i]});
+    }
+  }
+  return result;
+}
+
+// run_program() with packed weights.
+std::vector<uint8_t> run_packed(const std::vector<uint8_t>& file, const std::vector<uint8_t>& inputs,
+                                const Kernels& kernels) {
+  Program program;
+  REQUIRE(load(file.data(), file.size(), {}, program) == Status::kOk);
+  const runtime::PackSize size = pack_size(program, kernels);
+  const auto aligned = [](std::vector<uint8_t>& bytes) {
+    return reinterpret_cast<uint8_t*>((reinterpret_cast<uintptr_t>(bytes.data()) + 63) / 64 * 64);
+  };
+  std::vector<uint8_t> packed(size.packed_bytes + 63), scratch(size.scratch_bytes + 63);
+  Kernels with = kernels;
+  with.packed = aligned(packed);
+  with.scratch = aligned(scratch);
+  pack(program, kernels, aligned(packed));
+  return run_program(file, inputs, with);
+}
+
 std::vector<float> as_floats(const std::vector<uint8_t>& bytes) {
   std::vector<float> result(bytes.size() / sizeof(float));
   std::memcpy(result.data(), bytes.data(), bytes.size());
@@ -254,13 +283,81 @@ TEST_SUITE("program") {
     Program program;
     REQUIRE(load(file.data(), file.size(), {}, program) == Status::kOk);
     CHECK(program.features() == (runtime::kFloat32 | runtime::kHalf | runtime::kHybrid | runtime::kDynamic));
-    const auto got = as_floats(run_program(file, net.input_bytes, runtime::best_kernels()));
     const auto expected = as_floats(net.expected_bytes);
-    REQUIRE(got.size() == expected.size());
-    for (size_t i = 0; i < got.size(); ++i) {
-      const bool dynamic = i >= got.size() - 48;  // the input was rounded to 8 bits
-      CAPTURE(i);
-      CHECK(std::abs(got[i] - expected[i]) <= (dynamic ? 0.06f : 1e-5f));
+    for (const Kernels& kernels : all_float_kernels()) {
+      for (const bool packed : {false, true}) {
+        CAPTURE(std::string(kernels.f32->name));
+        CAPTURE(packed);
+        const auto got = as_floats((packed ? run_packed : run_program)(file, net.input_bytes, kernels));
+        REQUIRE(got.size() == expected.size());
+        for (size_t i = 0; i < got.size(); ++i) {
+          const bool dynamic = i >= got.size() - 48;  // the input was rounded to 8 bits
+          CAPTURE(i);
+          CHECK(std::abs(got[i] - expected[i]) <= (dynamic ? 0.06f : 1e-5f));
+        }
+      }
+    }
+  }
+
+  // Each of the forms that tables may choose for products, behind one another.
+  TEST_CASE("float convolutions of every form, packed, agree with the reference") {
+    constexpr float kInf = std::numeric_limits<float>::infinity();
+    Net net(RngKey{.seed = test_seed()}.child("forms"));
+    const auto floats = [&](uint32_t count, double size) {
+      std::vector<float> result(count);
+      for (float& v : result) {
+        v = static_cast<float>(net.draw.real_in(-size, size));
+      }
+      return result;
+    };
+    int64_t ops = 0;
+    const auto layer = [&](const NetValue& x, OpKind kind, uint32_t kernel, uint32_t stride, uint32_t groups,
+                           uint32_t out) {
+      const bool conv = kind == OpKind::kConv;
+      const auto in = static_cast<uint32_t>(conv ? x.dims[3] : x.dims[1]);
+      const uint32_t depth = kernel * kernel * in / groups;
+      const uint32_t pad = kernel / 2;
+      runtime::OpSpec op{.kind = kind, .lo = runtime::bits_of(0), .hi = runtime::bits_of(kInf)};
+      const std::string name = "layer" + std::to_string(ops++);
+      const auto weights = floats(depth * out, 2 / std::sqrt(depth));
+      op.bias = net.numbers(Type::kF32, floats(out, 1));
+      std::vector<uint32_t> dims{out, in};
+      std::vector<int64_t> result{x.dims[0], out};
+      if (conv) {
+        dims = {out, kernel, kernel, in / groups};
+        op.groups = groups;
+        op.kernel = {kernel, kernel};
+        op.stride = {stride, stride};
+        op.dilation = {1, 1};
+        op.padding = {pad, pad, pad, pad};
+        result = {x.dims[0], (x.dims[1] - 1) / stride + 1, (x.dims[2] - 1) / stride + 1, out};
+      }
+      op.weights = net.spec.add_constant<float>(name + "/weight", Type::kF32, dims, std::span<const float>(weights));
+      NetValue y = net.value(name.c_str(), result, Type::kF32, {});
+      y.numbers.assign(static_cast<size_t>(y.elements()), 0.0);
+      return net.add(op, {x}, y);
+    };
+    NetValue x = net.input({2, 13, 11, 3}, Type::kF32);
+    x = layer(x, OpKind::kConv, 3, 1, 1, 24);
+    x = layer(x, OpKind::kConv, 3, 1, 1, 40);  // Winograd
+    x = layer(x, OpKind::kConv, 3, 2, 1, 40);
+    x = layer(x, OpKind::kConv, 3, 1, 40, 40);
+    x = layer(x, OpKind::kConv, 1, 1, 1, 20);
+    x = layer(x, OpKind::kConv, 3, 1, 4, 12);
+    x = net.reshape(x, {2, 7 * 6 * 12});
+    x = layer(x, OpKind::kFullyConnected, 1, 1, 1, 33);
+    net.output(x);
+    const auto file = net.finish();
+    const auto expected = as_floats(
+        run_program(file, net.input_bytes, {.int8 = runtime::best_kernels().int8, .f32 = &kernels::kF32Reference}));
+    REQUIRE(expected.size() == 66);
+    for (const Kernels& kernels : all_float_kernels()) {
+      CAPTURE(std::string(kernels.f32->name));
+      const auto got = as_floats(run_packed(file, net.input_bytes, kernels));
+      REQUIRE(got.size() == expected.size());
+      for (size_t i = 0; i < got.size(); ++i) {
+        CHECK(std::abs(got[i] - expected[i]) <= 1e-4f);
+      }
     }
   }
 }
