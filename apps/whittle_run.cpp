@@ -331,6 +331,12 @@ int main(int argc, char** argv) {
   }
   const Block block = allocate(program.arena_bytes());
   uint8_t* const arena = block.get();
+  const PackSize size = pack_size(program, kernels);  // weights in the tables' own order
+  const Block packed = allocate(size.packed_bytes);
+  const Block scratch = allocate(size.scratch_bytes);
+  pack(program, kernels, packed.get());
+  kernels.packed = packed.get();
+  kernels.scratch = scratch.get();
   if (info || (input_path == nullptr && runs == 0)) {
     print_info(program);
   }
