@@ -5,7 +5,7 @@
 #include <stdexcept>
 #include <utility>
 
-#include "runtime/best.h"
+#include "runtime/hosted/choose.h"
 
 namespace whittle::runtime {
 
@@ -44,11 +44,7 @@ struct Engine::Context {
 };
 
 Engine::Engine(std::span<const uint8_t> file, const EngineOptions& options)
-    : file_(make_block(file.size())),
-      kernels_(options.kernels.empty() ? best_kernels() : kernels_named(options.kernels.c_str())) {
-  if (kernels_.features() == 0) {
-    refuse("no kernel table that runs here is called '" + options.kernels + "'");
-  }
+    : file_(make_block(file.size())), kernels_(choose_kernels(options.kernels)) {
   if (!file.empty()) {
     std::memcpy(file_.get(), file.data(), file.size());
   }

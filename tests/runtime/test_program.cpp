@@ -92,11 +92,11 @@ TEST_SUITE("program") {
     alignas(16) std::array<uint8_t, 4096> arena{};
     REQUIRE(program.arena_bytes() <= arena.size());
     CHECK(run(program, {}, arena.data(), arena.size()) == Status::kUnsupported);
-    CHECK(run(program, runtime::best_kernels(), nullptr, arena.size()) == Status::kNull);
-    CHECK(run(program, runtime::best_kernels(), arena.data() + 1, arena.size() - 1) == Status::kMisaligned);
-    CHECK(run(program, runtime::best_kernels(), arena.data(), program.arena_bytes() - 1) == Status::kArenaTooSmall);
+    CHECK(run(program, runtime::choose_kernels(), nullptr, arena.size()) == Status::kNull);
+    CHECK(run(program, runtime::choose_kernels(), arena.data() + 1, arena.size() - 1) == Status::kMisaligned);
+    CHECK(run(program, runtime::choose_kernels(), arena.data(), program.arena_bytes() - 1) == Status::kArenaTooSmall);
     std::vector<uint8_t> scores(net.expected_bytes.size());
-    CHECK(run(program, runtime::best_kernels(), arena.data(), arena.size(), net.input_bytes.data(), scores.data()) ==
+    CHECK(run(program, runtime::choose_kernels(), arena.data(), arena.size(), net.input_bytes.data(), scores.data()) ==
           Status::kOk);
     CHECK(scores == net.expected_bytes);
     CHECK(runtime::kernels_named("integer").int8 == &kernels::kInt8Integer);
@@ -254,7 +254,7 @@ TEST_SUITE("program") {
     Program program;
     REQUIRE(load(file.data(), file.size(), {}, program) == Status::kOk);
     CHECK(program.features() == (runtime::kFloat32 | runtime::kHalf | runtime::kHybrid | runtime::kDynamic));
-    const auto got = as_floats(run_program(file, net.input_bytes, runtime::best_kernels()));
+    const auto got = as_floats(run_program(file, net.input_bytes, runtime::choose_kernels()));
     const auto expected = as_floats(net.expected_bytes);
     REQUIRE(got.size() == expected.size());
     for (size_t i = 0; i < got.size(); ++i) {
