@@ -11,6 +11,7 @@
 #include "core/checkpoint.h"
 #include "core/file.h"
 #include "datasets/picture.h"
+#include "runtime/best.h"
 #include "runtime/hosted/engine.h"
 #include "tests/runtime/damage.h"
 #include "tests/runtime/net.h"

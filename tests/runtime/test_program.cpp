@@ -8,6 +8,7 @@
 
 #include "kernels/f32/table.h"
 #include "kernels/functions.h"
+#include "runtime/best.h"
 #include "runtime/whittle_runtime.h"
 #include "tests/runtime/net.h"
 #include "tests/support/sanitized.h"

@@ -120,7 +120,7 @@ TEST_SUITE("tables") {
     net.output(net.fully_connected(net.input({1, 8}), 4));
     const auto file = net.finish();
     const char* const forced = kernels::forced_name();
-    MESSAGE("WHITTLE_KERNELS: " << (forced == nullptr ? "not set" : forced));
+    MESSAGE("WHITTLE_KERNELS: " << std::string(forced == nullptr ? "not set" : forced));
     const std::string wanted =
         forced != nullptr && holds(expected_int8(), forced) ? forced : runtime::best_kernels().int8->name;
     CHECK(choose_kernels().int8->name == wanted);
