@@ -11,6 +11,7 @@
 #include "core/json.h"
 #include "core/parallel.h"
 #include "core/train_kernels.h"
+#include "runtime/hosted/choose.h"
 
 namespace whittle::apps {
 
@@ -25,6 +26,7 @@ void print_info(bool json) {
                             {"threads", num_threads()},
                             {"parallel", parallel_backend()},
                             {"kernels", train_kernels().name},
+                            {"program_kernels", runtime::choose_kernels().int8->name},
                             {"blas", blas}})
               << '\n';
     return;
@@ -33,7 +35,8 @@ void print_info(bool json) {
             << "compiler  " << compiler() << '\n'
             << "cpu       " << printable(cpu_model()) << '\n'
             << "threads   " << num_threads() << " (" << parallel_backend() << ")\n"
-            << "kernels   " << train_kernels().name << '\n'
+            << "kernels   " << train_kernels().name << " (training), " << runtime::choose_kernels().int8->name
+            << " (programs)\n"
             << "blas      " << blas << '\n';
 }
 

@@ -14,6 +14,8 @@
 #include <utility>
 
 #include "apps/program_text.h"
+#include "kernels/hosted/forced.h"
+#include "kernels/names.h"
 #include "runtime/best.h"
 #include "runtime/program.h"
 
@@ -32,7 +34,7 @@ of outputs for each sample.
   --real           outputs as real numbers instead of codes
   --info           what is in the program: inputs, outputs, ops, and where its bytes go
   --bench [RUNS]   median, 10th and 90th percentile of the time of one run (default: 200 runs)
-  --kernels NAME   use the kernel tables called NAME
+  --kernels NAME   use the kernel tables called NAME (default: $WHITTLE_KERNELS, or else the best)
   --help           this text
 
 Example: whittle-run resnet8.wtl image.raw
@@ -278,7 +280,7 @@ int main(int argc, char** argv) {
   bool info = false;
   bool real = false;
   long runs = 0;
-  Kernels kernels = best_kernels();
+  const char* wanted = whittle::kernels::forced_name();
   for (int i = 1; i < argc; ++i) {
     const char* arg = argv[i];
     if (std::strcmp(arg, "--help") == 0 || std::strcmp(arg, "-h") == 0) {
@@ -304,10 +306,7 @@ int main(int argc, char** argv) {
       if (++i == argc) {
         stop("--kernels", "no name follows");
       }
-      kernels = kernels_named(argv[i]);
-      if (kernels.features() == 0) {
-        stop(argv[i], "no kernel table of this name runs here");
-      }
+      wanted = argv[i];
     } else if (arg[0] == '-' && arg[1] != 0) {
       stop(arg, "is no option; --help lists them");
     } else if (program_path == nullptr) {
@@ -323,6 +322,12 @@ int main(int argc, char** argv) {
     return 2;
   }
 
+  Kernels kernels = wanted != nullptr ? kernels_named(wanted) : best_kernels();
+  if (kernels.features() == 0) {
+    std::fprintf(stderr, "whittle-run: no kernel table called '%s' runs here, only %s\n", wanted,
+                 whittle::kernels::names_that_run_here().text);
+    return 1;
+  }
   const Bytes bytes = read_file(program_path);
   Program program;
   const Status status = load(bytes.data.get(), bytes.size, {.features = kernels.features()}, program);
@@ -331,6 +336,12 @@ int main(int argc, char** argv) {
   }
   const Block block = allocate(program.arena_bytes());
   uint8_t* const arena = block.get();
+  const PackSize size = pack_size(program, kernels);  // weights in the tables' own order
+  const Block packed = allocate(size.packed_bytes);
+  const Block scratch = allocate(size.scratch_bytes);
+  pack(program, kernels, packed.get());
+  kernels.packed = packed.get();
+  kernels.scratch = scratch.get();
   if (info || (input_path == nullptr && runs == 0)) {
     print_info(program);
   }

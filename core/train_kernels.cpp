@@ -1,10 +1,11 @@
 #include "core/train_kernels.h"
 
 #include <atomic>
-#include <cstdlib>
 #include <string>
 
 #include "core/error.h"
+#include "kernels/hosted/forced.h"
+#include "kernels/names.h"
 
 namespace whittle::inline WHITTLE_PRECISION {
 
@@ -26,21 +27,23 @@ std::vector<const TrainKernels*> usable_tables() {
 }
 
 const TrainKernels* find(std::string_view name) {
-  std::string names;
   for (const TrainKernels* table : available_train_kernels()) {
     if (table->name == name) {
       return table;
     }
-    names += names.empty() ? "" : ", ";
-    names += table->name;
   }
-  fail("kernels", "there is no kernel table called '", name, "' for this CPU; there are ", names);
+  return nullptr;
 }
 
 const TrainKernels* initial() {
 #if !defined(WHITTLE_DOUBLE)
-  if (const char* wanted = std::getenv("WHITTLE_KERNELS"); wanted != nullptr && *wanted != '\0') {
-    return find(wanted);
+  if (const char* wanted = kernels::forced_name(); wanted != nullptr) {
+    if (!kernels::name_runs_here(wanted)) {
+      fail("kernels", "no kernel table called '", wanted, "' runs here, only ", kernels::names_that_run_here().text);
+    }
+    if (const TrainKernels* table = find(wanted); table != nullptr) {
+      return table;
+    }
   }
 #endif
   return available_train_kernels().front();
@@ -60,6 +63,17 @@ const std::vector<const TrainKernels*>& available_train_kernels() {
 
 const TrainKernels& train_kernels() { return *chosen().load(std::memory_order_relaxed); }
 
-void set_train_kernels(std::string_view name) { chosen().store(find(name), std::memory_order_relaxed); }
+void set_train_kernels(std::string_view name) {
+  const TrainKernels* const table = find(name);
+  if (table == nullptr) {
+    std::string names;
+    for (const TrainKernels* there : available_train_kernels()) {
+      names += names.empty() ? "" : ", ";
+      names += there->name;
+    }
+    fail("kernels", "no kernel table for training called '", name, "' runs here, only ", names);
+  }
+  chosen().store(table, std::memory_order_relaxed);
+}
 
 }  // namespace whittle::inline WHITTLE_PRECISION

@@ -1,5 +1,6 @@
 // Which kernel table the ops run on (kernels/train/table.h): the best this CPU can, or
-// the one that WHITTLE_KERNELS names. The double twin has the reference alone.
+// the one that WHITTLE_KERNELS names, if it names one for training (kernels/names.h). The
+// double twin has the reference alone.
 #pragma once
 
 #include <string_view>

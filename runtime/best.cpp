@@ -1,6 +1,7 @@
 #include "runtime/best.h"
 
 #include "kernels/int8/table.h"
+#include "kernels/names.h"
 #if !defined(WHITTLE_NO_FPU)
 #include "kernels/f32/table.h"
 #endif
@@ -9,20 +10,11 @@ namespace whittle::runtime {
 
 namespace {
 
-bool same(const char* a, const char* b) {
-  for (; *a == *b; ++a, ++b) {
-    if (*a == 0) {
-      return true;
-    }
-  }
-  return false;
-}
-
 // The first table that runs here and, if there is a name, has it.
 template <class Table, class Tables>
 const Table* first(const Tables& all, const char* name) {
   for (int i = 0; i < all.count; ++i) {
-    if (all.tables[i]->runs_here() && (name == nullptr || same(all.tables[i]->name, name))) {
+    if (all.tables[i]->runs_here() && (name == nullptr || kernels::same_name(all.tables[i]->name, name))) {
       return all.tables[i];
     }
   }
@@ -43,10 +35,10 @@ Kernels find(const char* name) {
 Kernels best_kernels() { return find(nullptr); }
 
 Kernels kernels_named(const char* name) {
-  Kernels found = find(name);
-  if (found.int8 == nullptr && found.f32 == nullptr) {
-    return found;
+  if (!kernels::name_runs_here(name)) {
+    return {};
   }
+  Kernels found = find(name);
   const Kernels best = best_kernels();
   found.int8 = found.int8 != nullptr ? found.int8 : best.int8;
   found.f32 = found.f32 != nullptr ? found.f32 : best.f32;

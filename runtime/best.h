@@ -9,7 +9,7 @@ namespace whittle::runtime {
 Kernels best_kernels();
 
 // The tables called `name`, or for kinds of table that have none of that name, the best.
-// Null tables if no table of any kind has it.
+// Null tables if none of any kind that runs here has it, training included (kernels/names.h).
 Kernels kernels_named(const char* name);
 
 }  // namespace whittle::runtime

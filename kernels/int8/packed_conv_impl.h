@@ -1,36 +1,42 @@
 // Convolution and fully connected layers with packed weights, for vectors of 32-bit sums to
-// which one instruction adds products of groups of four bytes.
+// which few instructions add products of pairs or groups of four codes.
 //
 // A tile is some pixels of the result times some blocks of output channels. Four input
 // channels of a pixel are broadcast, multiplied with the weights of every channel of the
 // blocks, and added to sums that never leave their registers. With a pointer per pixel and
 // an offset per filter tap that is the same for all of them, no matrix of patches is built.
 // Padding would spoil that, and so would channels that are not a multiple of four: then the
-// rows are first copied into scratch, with a frame of zero-points.
+// rows are first copied into scratch, with a frame of zero-points. So they are if products
+// take codes that are wider than a byte.
 //
-// The instruction multiplies unsigned with signed bytes, so codes enter as code + 128, their
-// top bit turned. Packing takes that out of the bias again (packing.h).
+// Codes enter as code + shift; packing takes that out of the bias again (packing.h).
 #pragma once
 
 #include <stdint.h>
 
+#include "kernels/int8/loops_impl.h"
 #include "kernels/int8/packing.h"
 #include "kernels/int8/table.h"
 
 namespace whittle::kernels {
 
-// V: kLanes output channels in a vector; kPixels[c], the pixels of a tile of c vectors; see the tables.
+// V: see vec_avx512vnni.h. kPixels[c - 1] are the pixels of a tile of c vectors of channels, kBlocks the most vectors
+// of a tile with several pixels, kMostBlocks with one.
 template <class V>
 struct PackedConv {
   using Op = Conv<int8_t>;
+  using Code = typename V::Code;
+  using Weight = typename V::Weight;
   static constexpr int32_t kLanes = V::kLanes;
-  static constexpr int32_t kStep = 4;                 // input channels that are multiplied at once
-  static constexpr int64_t kLeastProducts = 1 << 21;  // of a part: less is not worth moving codes between cores
+  static constexpr int32_t kStep = 4;                    // input channels that are multiplied at once
+  static constexpr int32_t kInWord = kStep / V::kWords;  // of them in a word of 32 bits
+  static constexpr int64_t kLeastProducts = 1 << 21;     // of a part: less is not worth moving codes between cores
 
   // ---- How an op is done: by its shape alone ----
 
   struct Plan {
     bool copies;       // into scratch
+    bool line;         // the windows are the pixels of the whole batch, one by one
     int32_t channels;  // of a pixel as it is read, a multiple of kStep
     int32_t width;     // pixels from one row to the next
     int32_t height;    // rows of the frame, if it copies
@@ -40,10 +46,13 @@ struct PackedConv {
     int32_t together;  // of them in a tile
     int32_t rows;      // of results, over the whole batch
     int32_t row;       // results in one of them
+    int32_t piece;     // of a line, that is copied at once
     // What parts are: tiles of channels, if there are more weights to read than codes; else rows, or results of the
     // only row.
     bool by_channels;
     int32_t units;
+
+    int64_t pixel_bytes() const { return int64_t{channels} * static_cast<int64_t>(sizeof(Code)); }
   };
 
   static Plan plan_of(const ConvShape& s) {
@@ -53,7 +62,7 @@ struct PackedConv {
     const int32_t last_row = (w.out_h - 1) * w.stride_h + (w.kernel_h - 1) * w.dilation_h;
     const int32_t last_column = (w.out_w - 1) * w.stride_w + (w.kernel_w - 1) * w.dilation_w;
     const bool padded = w.top > 0 || w.left > 0 || last_row - w.top >= w.in_h || last_column - w.left >= w.in_w;
-    plan.copies = padded || s.in_channels % kStep != 0;
+    plan.copies = padded || s.in_channels % kStep != 0 || !V::kReadsCodes;
     plan.channels = static_cast<int32_t>(round_up(s.in_channels, kStep));
     plan.width = plan.copies ? last_column + 1 : w.in_w;
     plan.height = last_row + 1;
@@ -62,25 +71,36 @@ struct PackedConv {
     plan.rows = s.batch * w.out_h;
     plan.row = w.out_w;
     // A window of one pixel that goes through a whole image has one long row.
-    const bool pointwise = plan.taps == 1 && !plan.copies && w.stride_h == 1 && w.stride_w == 1;
-    if (pointwise && w.out_h == w.in_h && w.out_w == w.in_w) {
+    plan.line =
+        plan.taps == 1 && !padded && w.stride_h == 1 && w.stride_w == 1 && w.out_h == w.in_h && w.out_w == w.in_w;
+    if (plan.line) {
       plan.row *= plan.rows;
       plan.rows = 1;
+      plan.piece = piece_of(plan);
     }
     plan.together = plan.row == 1 ? V::kMostBlocks : V::kBlocks;
     plan.together = plan.blocks < plan.together ? plan.blocks : plan.together;
     const int32_t tiles = (plan.blocks + plan.together - 1) / plan.together;
-    const int64_t codes = int64_t{s.batch} * w.in_h * w.in_w * plan.channels;
-    plan.by_channels = tiles > 1 && int64_t{plan.taps} * plan.steps * kStep * plan.blocks * kLanes > codes;
+    plan.by_channels = tiles > 1 && plan.blocks * block_bytes(plan) > int64_t{s.batch} * w.in_h * w.in_w * plan.channels;
     plan.units = plan.by_channels ? tiles : plan.rows > 1 ? plan.rows : plan.row;
     return plan;
   }
 
-  // ---- Packed: biases, multipliers, then for every block of tiles [taps][steps][together][kLanes][kStep] ----
+  // What is copied of a line stays in the nearest cache, and is whole tiles.
+  static int32_t piece_of(const Plan& plan) {
+    constexpr int64_t kBytes = 16384;
+    constexpr int64_t kTile = V::kPixels[V::kBlocks - 1];
+    const int64_t tiles = kBytes / (plan.pixel_bytes() * kTile);
+    const int64_t pixels = (tiles < 1 ? 1 : tiles) * kTile;
+    return static_cast<int32_t>(!plan.copies || pixels > plan.row ? plan.row : pixels);
+  }
+
+  // ---- Packed: biases, multipliers, then for every block of tiles [taps][steps][words][together][kLanes][kInWord]
+  // ----
 
   static int64_t weights_at(const Plan& plan) { return round_up(int64_t{8} * plan.blocks * kLanes, 64); }
-  static int64_t packed_bytes(const Plan& plan) {
-    return weights_at(plan) + int64_t{plan.blocks} * plan.taps * plan.steps * kLanes * kStep;
+  static int64_t block_bytes(const Plan& plan) {
+    return int64_t{plan.taps} * plan.steps * kLanes * kStep * static_cast<int64_t>(sizeof(Weight));
   }
 
   static PackedNeeds needs(const Op& op) {
@@ -89,9 +109,10 @@ struct PackedConv {
       return {};
     }
     const Plan plan = plan_of(s);
+    const int64_t pixels = plan.line ? plan.piece : int64_t{plan.height} * plan.width;
     PackedNeeds result;
-    result.packed_bytes = round_up(packed_bytes(plan), 64);
-    result.scratch_bytes = plan.copies ? round_up(int64_t{plan.height} * plan.width * plan.channels, 64) : 0;
+    result.packed_bytes = round_up(weights_at(plan) + plan.blocks * block_bytes(plan), 64);
+    result.scratch_bytes = plan.copies ? round_up(pixels * plan.pixel_bytes(), 64) : 0;
     const int64_t products = int64_t{plan.rows} * plan.row * plan.taps * s.in_channels * s.out_channels;
     result.parts = parts_worth(plan.units, products, kLeastProducts);
     return result;
@@ -105,19 +126,19 @@ struct PackedConv {
     auto* const multipliers = reinterpret_cast<uint32_t*>(packed) + plan.blocks * kLanes;
     for (int32_t o = 0; o < plan.blocks * kLanes; ++o) {
       const bool real = o < s.out_channels;
-      bias[o] = real ? bias_for_turned_codes(op, o, filter) : 0;
+      bias[o] = real ? bias_for_shifted_codes(op, V::shift(op.x_zero_point), o, filter) : 0;
       multipliers[o] = real ? op.multipliers[o] : 0;
     }
-    auto* to = reinterpret_cast<int8_t*>(packed + weights_at(plan));
+    auto* to = reinterpret_cast<Weight*>(packed + weights_at(plan));
     for (int32_t block = 0; block < plan.blocks; block += plan.together) {
       const int32_t together = plan.blocks - block < plan.together ? plan.blocks - block : plan.together;
       for (int32_t tap = 0; tap < plan.taps; ++tap) {
-        for (int32_t i = 0; i < plan.channels; i += kStep) {
+        for (int32_t i = 0; i < plan.channels; i += kInWord) {
           for (int32_t lane = 0; lane < together * kLanes; ++lane) {
             const int32_t o = block * kLanes + lane;
-            for (int32_t k = i; k < i + kStep; ++k) {
+            for (int32_t k = i; k < i + kInWord; ++k) {
               const bool real = o < s.out_channels && k < s.in_channels;
-              *to++ = real ? op.weights[(int64_t{o} * plan.taps + tap) * s.in_channels + k] : int8_t{0};
+              *to++ = real ? op.weights[(int64_t{o} * plan.taps + tap) * s.in_channels + k] : Weight{0};
             }
           }
         }
@@ -125,108 +146,266 @@ struct PackedConv {
     }
   }
 
-  // ---- Copying: the rows of one image that some rows of results read ----
+  // ---- Copying ----
 
-  static void copy_rows(const Op& op, const Plan& plan, const int8_t* image, int32_t first, int32_t last,
-                        uint8_t* frame) {
-    const Window& w = op.shape.window;
+  // Pixels with as many channels as are read. The new ones meet weights that are 0, so they may be anything.
+  static void copy_pixels(const Op& op, const Plan& plan, Code* to, const int8_t* from, int32_t pixels) {
+    const int32_t shift = V::shift(op.x_zero_point);
     const int32_t channels = op.shape.in_channels;
-    const auto zero = static_cast<uint8_t>(op.x_zero_point + 128);
-    const int64_t row_bytes = int64_t{plan.width} * plan.channels;
+    if (channels == plan.channels) {
+      return V::copy_shifted(to, from, int64_t{pixels} * channels, shift);
+    }
+    int32_t i = channels == 3 ? V::copy_triples(to, from, pixels, shift) : 0;  // the usual image
+    to += int64_t{i} * plan.channels;
+    from += int64_t{i} * channels;
+    for (; i < pixels; ++i, to += plan.channels, from += channels) {
+      V::copy_shifted(to, from, channels, shift);
+      for (int32_t k = channels; k < plan.channels; ++k) {
+        to[k] = 0;
+      }
+    }
+  }
+
+  // The rows of one image that some rows of results read.
+  static void copy_rows(const Op& op, const Plan& plan, const int8_t* image, int32_t first, int32_t last, Code* frame) {
+    const Window& w = op.shape.window;
+    const auto zero = static_cast<Code>(op.x_zero_point + V::shift(op.x_zero_point));
+    const int64_t row_codes = int64_t{plan.width} * plan.channels;
     const int32_t begin = first * w.stride_h;
     const int32_t end = (last - 1) * w.stride_h + (w.kernel_h - 1) * w.dilation_h + 1;
     const int32_t left = w.left < plan.width ? w.left : plan.width;  // where the image begins and ends
     const int32_t right = left + w.in_w < plan.width ? left + w.in_w : plan.width;
     for (int32_t i = begin; i < end; ++i) {
-      uint8_t* const to = frame + i * row_bytes;
+      Code* const to = frame + i * row_codes;
       const int32_t row = i - w.top;
       if (row < 0 || row >= w.in_h) {
-        V::fill(to, zero, row_bytes);
+        V::fill(to, zero, row_codes);
         continue;
       }
-      const int8_t* const from = image + int64_t{row} * w.in_w * channels;
       V::fill(to, zero, int64_t{left} * plan.channels);
-      if (channels == plan.channels) {
-        V::copy_turned(to + int64_t{left} * channels, from, int64_t{right - left} * channels);
-      } else {
-        V::copy_turned_pixels(to + int64_t{left} * plan.channels, from, right - left, channels, plan.channels);
-      }
+      copy_pixels(op, plan, to + int64_t{left} * plan.channels, image + int64_t{row} * w.in_w * op.shape.in_channels,
+                  right - left);
       V::fill(to + int64_t{right} * plan.channels, zero, int64_t{plan.width - right} * plan.channels);
     }
   }
 
   // ---- Running ----
 
-  // What a part computes: results [begin, end) of each of the rows [first, last), in channels of blocks [from, to).
+  // Results [begin, end) of the rows [first, last), in channels of the blocks [from, to).
   struct Range {
     int32_t first, last;
     int32_t begin, end;
     int32_t from, to;
   };
 
+  static Range range_of(const Plan& plan, Part part) {
+    const auto begin = static_cast<int32_t>(int64_t{plan.units} * part.index / part.count);
+    const auto end = static_cast<int32_t>(int64_t{plan.units} * (part.index + 1) / part.count);
+    Range range = {.first = 0, .last = plan.rows, .begin = 0, .end = plan.row, .from = 0, .to = plan.blocks};
+    if (plan.by_channels) {
+      range.from = begin * plan.together;
+      range.to = end * plan.together < plan.blocks ? end * plan.together : plan.blocks;
+    } else if (plan.rows > 1) {
+      range.first = begin;
+      range.last = end;
+    } else {
+      range.begin = begin;
+      range.end = end;
+    }
+    return range;
+  }
+
   static void run(const Op& op, const uint8_t* packed, uint8_t* scratch, Part part) {
     const ConvShape& s = op.shape;
     const Window& w = s.window;
     const Plan plan = plan_of(s);
-    const auto begin = static_cast<int32_t>(int64_t{plan.units} * part.index / part.count);
-    const auto end = static_cast<int32_t>(int64_t{plan.units} * (part.index + 1) / part.count);
-    Range all = {.first = 0, .last = plan.rows, .begin = 0, .end = plan.row, .from = 0, .to = plan.blocks};
-    if (plan.by_channels) {
-      all.from = begin * plan.together;
-      all.to = end * plan.together < plan.blocks ? end * plan.together : plan.blocks;
-    } else if (plan.rows > 1) {
-      all.first = begin;
-      all.last = end;
-    } else {
-      all.begin = begin;
-      all.end = end;
-    }
-    const int32_t rows_of_image = plan.rows > 1 ? w.out_h : 1;
-    while (all.first < all.last) {  // an image, or what is ours of it
-      const int32_t n = all.first / rows_of_image;
-      const int32_t before = n * rows_of_image;
-      const int32_t last = all.last < before + rows_of_image ? all.last : before + rows_of_image;
-      const int8_t* const image = op.x + int64_t{n} * w.in_h * w.in_w * s.in_channels;
-      const uint8_t* from = reinterpret_cast<const uint8_t*>(image);
-      Range range = all;
-      range.first = all.first - before;
-      range.last = last - before;
-      if (plan.copies) {
-        copy_rows(op, plan, image, range.first, range.last, scratch);
-        from = scratch;
+    const Range all = range_of(plan, part);
+    Range range = all;
+    auto* const frame = reinterpret_cast<Code*>(scratch);
+    if (plan.line) {
+      for (int32_t first = all.begin, last = all.begin; first < all.end; first = last) {
+        last = all.end - first > plan.piece ? first + plan.piece : all.end;
+        const int8_t* const from = op.x + int64_t{first} * s.in_channels;
+        int8_t* const y = op.y + int64_t{first} * s.out_channels;
+        if (plan.copies) {
+          copy_pixels(op, plan, frame, from, last - first);
+        }
+        range.begin = 0;
+        range.end = last - first;
+        run_range(op, plan, packed, plan.copies ? scratch : bytes(from), range, y);
       }
-      run_range(op, plan, packed, from, range, op.y + int64_t{n} * rows_of_image * plan.row * s.out_channels);
-      all.first = last;
+      return;
+    }
+    const int32_t rows = plan.rows > 1 ? w.out_h : 1;  // of an image
+    for (int32_t first = all.first; first < all.last;) {  // an image, or what is ours of it
+      const int32_t n = first / rows;
+      range.first = first - n * rows;
+      range.last = all.last - n * rows < rows ? all.last - n * rows : rows;
+      const int8_t* const image = op.x + int64_t{n} * w.in_h * w.in_w * s.in_channels;
+      if (plan.copies) {
+        copy_rows(op, plan, image, range.first, range.last, frame);
+      }
+      run_range(op, plan, packed, plan.copies ? scratch : bytes(image), range,
+                op.y + int64_t{n} * w.out_h * w.out_w * s.out_channels);
+      first = n * rows + range.last;
     }
   }
 
-  // Of one image.
+ private:
+  using Ints = typename V::Ints;
+  using Reals = typename V::Reals;
+
+  static const uint8_t* bytes(const int8_t* codes) { return reinterpret_cast<const uint8_t*>(codes); }
+
+  struct Tile {
+    int32_t taps_h, taps_w;
+    int64_t tap_row, tap_column;  // bytes from tap to tap
+    int32_t steps;
+    int64_t pixel;    // bytes from pixel to pixel
+    int64_t y_pixel;  // the same in y
+    const int32_t* bias;
+    const float* multipliers;
+    const uint8_t* weights;
+    int32_t last_lanes;  // of the last vector
+    CodeRange range;
+  };
+
+  // Of one image, whose pixels, or copies of them, are at `from`.
   static void run_range(const Op& op, const Plan& plan, const uint8_t* packed, const uint8_t* from, const Range& range,
                         int8_t* y) {
     const Window& w = op.shape.window;
-    typename V::Tile tile = {};
+    Tile tile = {};
     tile.taps_h = w.kernel_h;
     tile.taps_w = w.kernel_w;
-    tile.tap_row = int64_t{w.dilation_h} * plan.width * plan.channels;
-    tile.tap_column = int64_t{w.dilation_w} * plan.channels;
+    tile.pixel = w.stride_w * plan.pixel_bytes();
+    tile.tap_row = w.dilation_h * plan.width * plan.pixel_bytes();
+    tile.tap_column = w.dilation_w * plan.pixel_bytes();
     tile.steps = plan.steps;
-    tile.pixel = int64_t{w.stride_w} * plan.channels;
     tile.y_pixel = op.shape.out_channels;
     tile.range = op.range;
-    const int64_t weights_of_block = int64_t{plan.taps} * plan.steps * kLanes * kStep;
     for (int32_t block = range.from; block < range.to; block += plan.together) {
       const int32_t together = plan.blocks - block < plan.together ? plan.blocks - block : plan.together;
       const int32_t channels = op.shape.out_channels - block * kLanes;
       tile.bias = reinterpret_cast<const int32_t*>(packed) + block * kLanes;
       tile.multipliers = reinterpret_cast<const float*>(packed) + (plan.blocks + block) * kLanes;
-      tile.weights = packed + weights_at(plan) + block * weights_of_block;
+      tile.weights = packed + weights_at(plan) + block * block_bytes(plan);
       tile.last_lanes = channels - (together - 1) * kLanes < kLanes ? channels - (together - 1) * kLanes : kLanes;
       for (int32_t p = range.first; p < range.last; ++p) {
-        const uint8_t* const row = from + int64_t{p} * w.stride_h * plan.width * plan.channels;
+        const uint8_t* const row = from + int64_t{p} * w.stride_h * plan.width * plan.pixel_bytes();
         int8_t* const results = y + int64_t{p} * w.out_w * op.shape.out_channels + block * kLanes;
-        V::run(tile, together, plan.copies, row, results, range.begin, range.end);
+        run_row(tile, together, plan.copies, row, results, range.begin, range.end);
       }
     }
+  }
+
+  static void run_row(const Tile& t, int32_t together, bool copied, const uint8_t* row, int8_t* y, int32_t begin,
+                      int32_t end) {
+    const Function* const functions = functions_for(together, copied);
+    const int32_t most = V::kPixels[together - 1];
+    const int32_t tiles = (end - begin + most - 1) / most;
+    for (int32_t i = 0; i < tiles; ++i) {  // of nearly equal size
+      const int32_t first = begin + static_cast<int32_t>(int64_t{end - begin} * i / tiles);
+      const int32_t last = begin + static_cast<int32_t>(int64_t{end - begin} * (i + 1) / tiles);
+      functions[last - first - 1](t, row + first * t.pixel, y + first * t.y_pixel);
+    }
+  }
+
+  template <int kPixelCount, int kBlockCount, bool kCopied>
+  static void run_tile(const Tile& t, const uint8_t* x, int8_t* y) {
+    Ints acc[kPixelCount][kBlockCount];
+    const uint8_t* pixel[kPixelCount];
+#pragma GCC unroll 16
+    for (int c = 0; c < kBlockCount; ++c) {
+      const Ints bias = V::load(t.bias + c * kLanes);
+#pragma GCC unroll 16
+      for (int r = 0; r < kPixelCount; ++r) {
+        acc[r][c] = bias;
+      }
+    }
+#pragma GCC unroll 16
+    for (int r = 0; r < kPixelCount; ++r) {
+      pixel[r] = x + r * t.pixel;
+    }
+    constexpr int64_t kVector = kLanes * 4;  // bytes
+    constexpr int64_t kWords = V::kWords;
+    const uint8_t* w = t.weights;
+    for (int32_t u = 0; u < t.taps_h; ++u) {
+      for (int32_t v = 0; v < t.taps_w; ++v) {
+        int64_t at = u * t.tap_row + v * t.tap_column;
+        const int64_t end = at + t.steps * kWords * 4;
+        for (; at < end; at += kWords * 4, w += kWords * kBlockCount * kVector) {
+#pragma GCC unroll 2
+          for (int word = 0; word < kWords; ++word) {
+            Ints weights[kBlockCount];
+#pragma GCC unroll 16
+            for (int c = 0; c < kBlockCount; ++c) {
+              weights[c] = V::load(w + (word * kBlockCount + c) * kVector);
+            }
+#pragma GCC unroll 16
+            for (int r = 0; r < kPixelCount; ++r) {
+              int32_t codes_of_pixel;
+              __builtin_memcpy(&codes_of_pixel, pixel[r] + at + word * 4, 4);
+              Ints codes = V::all(codes_of_pixel);
+              if constexpr (!kCopied) {
+                codes = V::shifted(codes);
+              }
+#pragma GCC unroll 16
+              for (int c = 0; c < kBlockCount; ++c) {
+                V::multiply_add(acc[r][c], codes, weights[c]);
+              }
+            }
+          }
+        }
+      }
+    }
+    const Requantize<V> requantize(t.range);
+#pragma GCC unroll 16
+    for (int c = 0; c < kBlockCount; ++c) {
+      const Reals multiplier = V::load_reals(t.multipliers + c * kLanes);
+#pragma GCC unroll 16
+      for (int r = 0; r < kPixelCount; ++r) {
+        const typename V::Codes codes = requantize(acc[r][c], multiplier);
+        int8_t* const to = y + r * t.y_pixel + c * kLanes;
+        if (c + 1 < kBlockCount || t.last_lanes == kLanes) {
+          V::store_codes(to, codes);
+        } else {
+          V::store_codes(to, t.last_lanes, codes);
+        }
+      }
+    }
+  }
+
+  // ---- A function for each size of tile ----
+
+  using Function = void (*)(const Tile&, const uint8_t*, int8_t*);
+  struct Functions {
+    Function of[V::kMostBlocks][V::kMostPixels];  // by blocks, then by pixels
+  };
+  template <bool kCopied, int kBlockCount, int kPixelCount>
+  static constexpr void add_tiles(Functions& all) {
+    all.of[kBlockCount - 1][kPixelCount - 1] = run_tile<kPixelCount, kBlockCount, kCopied>;
+    if constexpr (kPixelCount > 1) {
+      add_tiles<kCopied, kBlockCount, kPixelCount - 1>(all);
+    } else if constexpr (kBlockCount > 1) {
+      add_tiles<kCopied, kBlockCount - 1, V::kPixels[kBlockCount - 2]>(all);
+    }
+  }
+  template <bool kCopied>
+  static constexpr Functions make_functions() {
+    Functions all = {};
+    add_tiles<kCopied, V::kMostBlocks, V::kPixels[V::kMostBlocks - 1]>(all);
+    return all;
+  }
+  static const Function* functions_for(int32_t together, bool copied) {
+    static constexpr Functions kCopied = make_functions<true>();
+    if constexpr (V::kReadsCodes) {
+      static constexpr Functions kAsTheyLie = make_functions<false>();
+      if (!copied) {
+        return kAsTheyLie.of[together - 1];
+      }
+    }
+    static_cast<void>(copied);
+    return kCopied.of[together - 1];
   }
 };
 

@@ -11,16 +11,16 @@ namespace {  // one copy for each table that is made from this
 
 constexpr int64_t round_up(int64_t n, int64_t to) { return (n + to - 1) / to * to; }
 
-// The bias of output channel o where codes enter as code + 128, `filter` being its number of weights:
-//   sum (x - z) w + b  =  sum (x + 128) w + [b - (128 + z) sum w]
+// The bias of output channel o where codes enter as code + shift, `filter` being its number of weights:
+//   sum (x - z) w + b  =  sum (x + shift) w + [b - (shift + z) sum w]
 // It may wrap around, as the sums do; the result does not, because the accumulator fits (A7).
-int32_t bias_for_turned_codes(const Conv<int8_t>& op, int32_t o, int32_t filter) {
+int32_t bias_for_shifted_codes(const Conv<int8_t>& op, int32_t shift, int32_t o, int32_t filter) {
   int32_t sum = 0;
   for (int32_t i = 0; i < filter; ++i) {
     sum += op.weights[int64_t{o} * filter + i];
   }
   return static_cast<int32_t>(static_cast<uint32_t>(op.bias[o]) -
-                              static_cast<uint32_t>(128 + op.x_zero_point) * static_cast<uint32_t>(sum));
+                              static_cast<uint32_t>(shift + op.x_zero_point) * static_cast<uint32_t>(sum));
 }
 
 }  // namespace

@@ -143,6 +143,7 @@ struct Int8Table {
 extern const Int8Table kInt8Reference;  // absent where WHITTLE_NO_FPU
 extern const Int8Table kInt8Integer;
 extern const Int8Table kInt8Avx512Vnni;  // where WHITTLE_X86_TABLES
+extern const Int8Table kInt8Avx2;        // as above
 
 // All tables of this build, best first.
 struct Int8Tables {

@@ -9,6 +9,7 @@ namespace {
 const Int8Table* const kTables[] = {
 #if defined(WHITTLE_X86_TABLES)
     &kInt8Avx512Vnni,
+    &kInt8Avx2,
 #endif
 #if !defined(WHITTLE_NO_FPU)
     &kInt8Reference,

@@ -5,7 +5,7 @@
 #include <stdexcept>
 #include <utility>
 
-#include "runtime/best.h"
+#include "runtime/hosted/choose.h"
 
 namespace whittle::runtime {
 
@@ -44,14 +44,10 @@ struct Engine::Context {
 };
 
 Engine::Engine(std::span<const uint8_t> file, const EngineOptions& options)
-    : file_(make_block(file.size())),
-      kernels_(options.kernels.empty() ? best_kernels() : kernels_named(options.kernels.c_str())) {
+    : file_(make_block(file.size())), kernels_(choose_kernels(options.kernels)) {
   if (options.threads.count < 1 || (options.threads.count > 1 && options.threads.run == nullptr)) {
     refuse("there are " + std::to_string(options.threads.count) +
            " threads, or nothing to run them; at least 1 is wanted");
-  }
-  if (kernels_.features() == 0) {
-    refuse("no kernel table that runs here is called '" + options.kernels + "'");
   }
   if (!file.empty()) {
     std::memcpy(file_.get(), file.data(), file.size());

@@ -26,7 +26,7 @@
 namespace whittle::runtime {
 
 struct EngineOptions {
-  std::string kernels{};  // name of a kernel table; empty: the best that runs here
+  std::string kernels{};  // name of a kernel table; empty: see choose.h
   uint64_t max_arena_bytes = kMaxValueBytes;
   Threads threads{};  // that share the work of one run, where that pays; they outlive the Engine
 };

@@ -63,7 +63,9 @@ bool may_include(const std::string& folder, const std::string& name) {
 }
 
 std::string angled_include_fault(const SourceFile& file, const std::string& name) {
-  if (kFreestanding.contains(file.folder()) && !file.path.starts_with(kHostedCorner)) {
+  const bool hosted =
+      std::ranges::any_of(kHostedCorners, [&](const std::string& corner) { return file.path.starts_with(corner); });
+  if (kFreestanding.contains(file.folder()) && !hosted) {
     return kFreestandingHeaders.contains(name) ? "" : "<" + name + "> is not for freestanding code";
   }
   for (const auto& [library, wrapper] : kWrappers) {

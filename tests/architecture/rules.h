@@ -43,8 +43,8 @@ inline const std::set<std::string> kPrograms = {"apps", "tests", "bench"};
 // Folders that must build where there is no operating system.
 inline const std::set<std::string> kFreestanding = {"kernels", "runtime"};
 
-// Except for what hosts add to them, in a library of its own that no device links.
-inline const std::string kHostedCorner = "runtime/hosted/";
+// Except for what hosts add to them, in libraries of their own that no device links.
+inline const std::vector<std::string> kHostedCorners = {"kernels/hosted/", "runtime/hosted/"};
 
 // All that the runtime and its kernels may leave to whoever links them: compilers call these unasked.
 inline const std::set<std::string> kFreestandingSymbols = {"memcpy", "memmove", "memset", "memcmp",

@@ -237,7 +237,8 @@ TEST_SUITE("convolution forms") {
 
   TEST_CASE("an unknown kernel table is refused and the old one stays") {
     const std::string before = train_kernels().name;
-    CHECK_THROWS_WITH_AS(set_train_kernels("mmx"), doctest::Contains("there is no kernel table called 'mmx'"), Error);
+    CHECK_THROWS_WITH_AS(set_train_kernels("mmx"),
+                         doctest::Contains("no kernel table for training called 'mmx' runs here"), Error);
     CHECK(train_kernels().name == before);
     CHECK(std::string(available_train_kernels().back()->name) == "reference");
   }

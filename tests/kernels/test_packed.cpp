@@ -1,16 +1,20 @@
 // Products with packed weights against the plain function of the reference table, 0
 // differences allowed, in one part and in several, with nothing around the operands touched.
+//
+// A million numbers per table, and all ten where WHITTLE_TEST_FULL is set.
 
 #include <doctest/doctest.h>
 
 #include <algorithm>
-#include <memory>
 #include <span>
+#include <string>
 #include <vector>
 
 #include "kernels/int8/table.h"
+#include "tests/kernels/conv_problem.h"
 #include "tests/kernels/draw.h"
-#include "tests/kernels/oracle.h"
+#include "tests/support/aligned_bytes.h"
+#include "tests/support/full.h"
 #include "tests/support/sanitized.h"
 #include "tests/support/seed.h"
 
@@ -19,137 +23,159 @@ namespace whittle {
 namespace {
 
 using kernels::Conv;
+using kernels::ConvShape;
 using kernels::Int8Table;
 using kernels::Window;
 
-constexpr int64_t kOutputs = kSanitized ? 100'000 : 10'000'000;
+int64_t wanted_outputs() { return kSanitized ? 100'000 : full_test() ? 10'000'000 : 1'000'000; }
 
-// Exactly so many bytes, at a multiple of 64: the address sanitizer sees a byte more.
-struct Block {
-  explicit Block(int64_t bytes)
-      : data(static_cast<uint8_t*>(::operator new (static_cast<size_t>(bytes), std::align_val_t{64}))) {
-    std::fill_n(data, bytes, uint8_t{0xa5});
-  }
-  ~Block() { ::operator delete (data, std::align_val_t{64}); }
-  Block(const Block&) = delete;
-  Block& operator=(const Block&) = delete;
-
-  uint8_t* data;
-};
-
-struct Problem {
-  explicit Problem(Draw& draw) {
-    const auto in = [&](int64_t low, int64_t high) { return static_cast<int32_t>(draw.in(low, high)); };
-    const bool pointwise = draw.once_in(4);
-    const bool line = draw.once_in(5);  // what fully connected layers are
-    Window& w = shape.window;
-    w.kernel_h = pointwise || line ? 1 : in(1, 4);
-    w.kernel_w = pointwise || line ? 1 : in(1, 4);
-    w.stride_h = line ? 1 : in(1, 3);
-    w.stride_w = line ? 1 : in(1, 3);
-    w.dilation_h = draw.once_in(4) ? in(1, 3) : 1;
-    w.dilation_w = draw.once_in(4) ? in(1, 3) : 1;
-    const auto extent = [&](int32_t kernel, int32_t stride, int32_t dilation, int32_t& size, int32_t& before,
-                            int32_t& out) {
-      const int32_t reach = (kernel - 1) * dilation + 1;
-      before = draw.once_in(3) || line ? 0 : in(0, reach);
-      const int32_t after = draw.once_in(3) || line ? 0 : in(0, reach);
-      size = in(std::max(1, reach - before - after), 20);
-      out = (size + before + after - reach) / stride + 1;
-    };
-    extent(w.kernel_h, w.stride_h, w.dilation_h, w.in_h, w.top, w.out_h);
-    extent(w.kernel_w, w.stride_w, w.dilation_w, w.in_w, w.left, w.out_w);
-    if (line) {
-      w.in_h = w.out_h = 1;
-    }
-    shape.batch = draw.once_in(3) ? in(1, 4) : 1;
-    shape.in_channels = draw.once_in(4) ? in(1, 4) * 16 : draw.once_in(3) ? 3 : in(1, 70);
-    shape.out_channels = draw.once_in(4) ? in(1, 5) * 32 : in(1, 150);
-    shape.groups = 1;
-    if (!line && draw.once_in(3)) {  // depthwise
-      shape.in_channels = draw.once_in(2) ? in(1, 6) * 16 : in(2, 90);
-      shape.groups = shape.out_channels = shape.in_channels;
-    }
-    const int64_t depth = int64_t{w.kernel_h} * w.kernel_w * shape.in_channels / shape.groups;
-    const bool extreme = draw.once_in(8);
-    const auto codes = [&](int64_t count, int64_t low, int64_t high) {
-      std::vector<int8_t> result(static_cast<size_t>(count));
-      for (int8_t& code : result) {
-        code = static_cast<int8_t>(extreme ? (draw.once_in(2) ? low : high) : draw.in(low, high));
-      }
-      return result;
-    };
-    x = codes(int64_t{shape.batch} * w.in_h * w.in_w * shape.in_channels, -128, 127);
-    weights = codes(depth * shape.out_channels, -127, 127);
-    for (int32_t o = 0; o < shape.out_channels; ++o) {
-      bias.push_back(in(-30000, 30000));
-      multipliers.push_back(oracle::bits(draw.scale(-12, -5)));
-    }
-    op = {.shape = shape,
-          .x = x.data(),
-          .x_zero_point = in(-128, 127),
-          .weights = weights.data(),
-          .bias = bias.data(),
-          .multipliers = multipliers.data(),
-          .range = {.zero_point = in(-128, 127), .lo = -128, .hi = 127},
-          .y = nullptr};
-    if (draw.once_in(2)) {
-      op.range.lo = op.range.zero_point;
-      op.range.hi = in(op.range.lo, 127);
+std::vector<const Int8Table*> packed_tables() {
+  const kernels::Int8Tables all = kernels::int8_tables();
+  std::vector<const Int8Table*> result;
+  for (const Int8Table* table : std::span(all.tables, static_cast<size_t>(all.count))) {
+    if (table->packed != nullptr && table->runs_here()) {
+      result.push_back(table);
     }
   }
+  return result;
+}
 
-  int64_t outputs() const {
-    return int64_t{shape.batch} * shape.window.out_h * shape.window.out_w * shape.out_channels;
+// How many numbers differ when the op is done in so many parts.
+int64_t differing(const Int8Table& table, const ConvProblem& problem, int32_t parts) {
+  Conv<int8_t> op = problem.op;
+  const auto count = static_cast<size_t>(problem.outputs());
+  std::vector<int8_t> expected(count);
+  op.y = expected.data();
+  kernels::kInt8Reference.s8.conv(op);
+
+  const kernels::PackedNeeds needs = table.packed->conv_needs(op);
+  REQUIRE(needs.packed_bytes > 0);
+  const AlignedBytes packed(static_cast<uint64_t>(needs.packed_bytes));
+  table.packed->pack_conv(op, packed.data);
+  std::vector<int8_t> got(count + 2, 77);
+  op.y = got.data() + 1;
+  for (int32_t part = 0; part < parts; ++part) {
+    const AlignedBytes scratch(static_cast<uint64_t>(needs.scratch_bytes));
+    table.packed->conv(op, packed.data, scratch.data, {part, parts});
   }
+  REQUIRE(got.front() == 77);
+  REQUIRE(got.back() == 77);
+  int64_t result = 0;
+  for (size_t i = 0; i < count; ++i) {
+    result += expected[i] != got[i + 1] ? 1 : 0;
+  }
+  return result;
+}
 
-  kernels::ConvShape shape{};
-  std::vector<int8_t> x, weights;
-  std::vector<int32_t> bias;
-  std::vector<uint32_t> multipliers;
-  Conv<int8_t> op{};
-};
+ConvShape conv(int32_t batch, int32_t size, int32_t in, int32_t out, int32_t kernel, int32_t stride, int32_t pad,
+               int32_t groups = 1) {
+  const int32_t out_size = (size + 2 * pad - kernel) / stride + 1;
+  return {.batch = batch,
+          .in_channels = in,
+          .out_channels = out,
+          .groups = groups,
+          .window = {.in_h = size,
+                     .in_w = size,
+                     .out_h = out_size,
+                     .out_w = out_size,
+                     .kernel_h = kernel,
+                     .kernel_w = kernel,
+                     .stride_h = stride,
+                     .stride_w = stride,
+                     .dilation_h = 1,
+                     .dilation_w = 1,
+                     .top = pad,
+                     .left = pad}};
+}
 
 }  // namespace
 
 TEST_SUITE("packed") {
   TEST_CASE("packed products are those of the reference, whole and in parts") {
     CAPTURE(test_seed());
-    const kernels::Int8Tables all = kernels::int8_tables();
-    for (const Int8Table* table : std::span(all.tables, static_cast<size_t>(all.count))) {
-      if (table->packed == nullptr || !table->runs_here()) {
-        continue;
-      }
-      CAPTURE(table->name);
+    for (const Int8Table* table : packed_tables()) {
+      CAPTURE(std::string(table->name));
       Draw draw(RngKey{.seed = test_seed()}.child("packed"));
-      int64_t differing = 0;
-      for (int64_t outputs = 0; outputs < kOutputs;) {
-        Problem problem(draw);
-        Conv<int8_t> op = problem.op;
-        const auto count = static_cast<size_t>(problem.outputs());
-        std::vector<int8_t> expected(count);
-        op.y = expected.data();
-        kernels::kInt8Reference.s8.conv(op);
-
-        const kernels::PackedNeeds needs = table->packed->conv_needs(op);
-        REQUIRE(needs.packed_bytes > 0);
-        const Block packed(needs.packed_bytes);
-        table->packed->pack_conv(op, packed.data);
-        std::vector<int8_t> got(count + 2, 77);
-        op.y = got.data() + 1;
-        const int32_t parts = draw.once_in(2) ? 1 : static_cast<int32_t>(draw.in(2, 5));
-        for (int32_t part = 0; part < parts; ++part) {
-          const Block scratch(needs.scratch_bytes);
-          table->packed->conv(op, packed.data, scratch.data, {part, parts});
-        }
-        REQUIRE(got.front() == 77);
-        REQUIRE(got.back() == 77);
-        for (size_t i = 0; i < count; ++i) {
-          differing += expected[i] != got[i + 1] ? 1 : 0;
-        }
+      int64_t wrong = 0;
+      int64_t outputs = 0;
+      while (outputs < wanted_outputs()) {
+        const ConvProblem problem(draw);
+        wrong += differing(*table, problem, draw.once_in(2) ? 1 : static_cast<int32_t>(draw.in(2, 5)));
         outputs += problem.outputs();
       }
-      CHECK(differing == 0);
+      MESSAGE(std::string(table->name) << ": " << outputs << " numbers");
+      CHECK(wrong == 0);
+    }
+  }
+
+  TEST_CASE("shapes that fit nothing") {
+    CAPTURE(test_seed());
+    std::vector<ConvShape> shapes;
+    for (const int32_t channels : {1, 2, 3, 5, 8, 9, 15, 16, 17, 24, 31, 40, 65, 112}) {
+      for (const int32_t batch : {1, 3}) {
+        shapes.push_back(conv(batch, 7, channels, 1, 3, 1, 1));                       // one output channel
+        shapes.push_back(conv(batch, 7, channels, channels, 3, 2, 1));                // few or no whole vectors
+        shapes.push_back(conv(batch, 7, channels, channels, 3, 1, 0));                // no frame
+        shapes.push_back(conv(batch, 5, channels, 24, 1, 1, 0));                      // a line of pixels
+        shapes.push_back(conv(batch, 1, channels, 40, 3, 1, 1));                      // images of one pixel
+        shapes.push_back(conv(batch, 9, 3, channels, 3, 2, 1));                       // pictures
+        shapes.push_back(conv(batch, 13, channels, channels, 5, 3, 2));               // a large filter
+        shapes.push_back(kernels::fully_connected_shape(batch, channels, channels));  // no image
+        shapes.push_back(kernels::fully_connected_shape(batch, 1027, channels));      // K is no multiple of 4
+        if (channels > 1) {
+          for (const int32_t stride : {1, 2, 3}) {
+            shapes.push_back(conv(batch, 7, channels, channels, 3, stride, 1, channels));  // depthwise
+            shapes.push_back(conv(batch, 1, channels, channels, 3, stride, 1, channels));
+          }
+        }
+      }
+    }
+    shapes.push_back(conv(2, 20, 112, 24, 1, 1, 0));  // lines that are copied in pieces
+    shapes.push_back(kernels::fully_connected_shape(29, 1027, 40));
+    Draw draw(RngKey{.seed = test_seed()}.child("odd"));
+    for (const Int8Table* table : packed_tables()) {
+      CAPTURE(std::string(table->name));
+      for (const ConvShape& shape : shapes) {
+        CAPTURE(shape.batch);
+        CAPTURE(shape.in_channels);
+        CAPTURE(shape.out_channels);
+        CAPTURE(shape.groups);
+        CAPTURE(shape.window.in_h);
+        CAPTURE(shape.window.kernel_h);
+        CAPTURE(shape.window.stride_h);
+        const ConvProblem problem(draw, shape);
+        CHECK(differing(*table, problem, 1) == 0);
+        CHECK(differing(*table, problem, 3) == 0);
+      }
+    }
+  }
+
+  // What would saturate in 16 bits, or wrap around: every product as large as it can be, all of one sign.
+  TEST_CASE("the largest sums there are") {
+    Draw draw(RngKey{.seed = test_seed()}.child("largest"));
+    for (const Int8Table* table : packed_tables()) {
+      CAPTURE(std::string(table->name));
+      for (const ConvShape& shape : {conv(1, 4, 64, 24, 3, 1, 1), conv(1, 4, 24, 24, 3, 1, 1, 24),
+                                     kernels::fully_connected_shape(1, 60'000, 17)}) {
+        for (const int8_t code : {int8_t{-128}, int8_t{127}}) {
+          for (const int8_t weight : {int8_t{-127}, int8_t{127}}) {
+            for (const int32_t zero_point : {-128, 0, 127}) {
+              CAPTURE(shape.in_channels);
+              CAPTURE(int{code});
+              CAPTURE(int{weight});
+              CAPTURE(zero_point);
+              ConvProblem problem(draw, shape);
+              std::fill(problem.x.begin(), problem.x.end(), code);
+              std::fill(problem.weights.begin(), problem.weights.end(), weight);
+              const auto scale = 100 / (32385.0F * static_cast<float>(shape.in_channels));
+              std::fill(problem.multipliers.begin(), problem.multipliers.end(), oracle::bits(scale));
+              problem.op.x_zero_point = zero_point;
+              problem.op.range = {.zero_point = 0, .lo = -128, .hi = 127};
+              CHECK(differing(*table, problem, 1) == 0);
+            }
+          }
+        }
+      }
     }
   }
 }

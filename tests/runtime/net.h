@@ -10,10 +10,11 @@
 #include <vector>
 
 #include "deploy/plan.h"
-#include "runtime/best.h"
 #include "runtime/hosted/builder.h"
+#include "runtime/hosted/choose.h"
 #include "tests/kernels/draw.h"
 #include "tests/kernels/oracle.h"
+#include "tests/support/aligned_bytes.h"
 
 namespace whittle {
 
@@ -476,9 +477,10 @@ inline Net random_net(const RngKey& key, runtime::Type type, int64_t most_ops = 
   return net;
 }
 
-// The outputs of a program, run by given kernels.
+// The outputs of a program, run by given kernels, with weights in their own order or in the program's.
+enum class Weights { kPacked, kAsStored };
 inline std::vector<uint8_t> run_program(const std::vector<uint8_t>& file, const std::vector<uint8_t>& inputs,
-                                        const runtime::Kernels& kernels) {
+                                        runtime::Kernels kernels, Weights weights = Weights::kPacked) {
   runtime::Program program;
   if (load(file.data(), file.size(), {}, program) != runtime::Status::kOk) {
     return {};
@@ -491,6 +493,14 @@ inline std::vector<uint8_t> run_program(const std::vector<uint8_t>& file, const 
     const auto bytes = static_cast<size_t>(runtime::bytes_of(program.value(program.input(i))));
     std::memcpy(program.data(program.input(i), arena), from, bytes);
     from += bytes;
+  }
+  const runtime::PackSize size = runtime::pack_size(program, kernels);
+  const AlignedBytes packed(size.packed_bytes);
+  const AlignedBytes scratch(size.scratch_bytes);
+  if (weights == Weights::kPacked) {
+    runtime::pack(program, kernels, packed.data);
+    kernels.packed = packed.data;
+    kernels.scratch = scratch.data;
   }
   if (run(program, kernels, arena, static_cast<size_t>(program.arena_bytes())) != runtime::Status::kOk) {
     return {};

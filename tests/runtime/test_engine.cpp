@@ -5,6 +5,7 @@
 #include <atomic>
 #include <thread>
 
+#include "kernels/names.h"
 #include "runtime/hosted/engine.h"
 #include "tests/runtime/net.h"
 #include "tests/support/message.h"
@@ -141,7 +142,8 @@ TEST_SUITE("engine") {
             "[engine] the output has room for 3 bytes, the program makes 5");
     }
     CHECK(reason([&] { Engine engine(net.finish(), {.kernels = "none such"}); }) ==
-          "[engine] no kernel table that runs here is called 'none such'");
+          "[kernels] no kernel table called 'none such' runs here, only " +
+              std::string(kernels::names_that_run_here().text));
     CHECK(reason([&] { Engine engine({}); }) == "[engine] the program is cut off");
     CHECK(reason([&] { Engine engine(net.finish(), {.max_arena_bytes = 16}); }) ==
           "[engine] the program has too many records or needs more arena than allowed");

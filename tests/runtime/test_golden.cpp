@@ -72,7 +72,8 @@ int64_t check_folder(const std::string& name, std::set<OpKind>& kinds) {
       for (int t = 0; t < tables.count; ++t) {
         if (tables.tables[t]->runs_here()) {
           CAPTURE(std::string(tables.tables[t]->name));
-          CHECK(run_program(file, sample, {.int8 = tables.tables[t]}) == wanted);
+          CHECK(run_program(file, sample, {.int8 = tables.tables[t]}, Weights::kPacked) == wanted);
+          CHECK(run_program(file, sample, {.int8 = tables.tables[t]}, Weights::kAsStored) == wanted);
         }
       }
     }

@@ -394,7 +394,7 @@ TEST_SUITE("load") {
           ++tried;
           if (load_status(file) == Status::kOk) {
             ++loaded;
-            REQUIRE_FALSE(run_program(file, s.net.input_bytes, runtime::best_kernels()).empty());
+            REQUIRE_FALSE(run_program(file, s.net.input_bytes, runtime::choose_kernels()).empty());
           }
         }
       }

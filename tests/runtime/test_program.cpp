@@ -8,6 +8,7 @@
 
 #include "kernels/f32/table.h"
 #include "kernels/functions.h"
+#include "runtime/best.h"
 #include "runtime/whittle_runtime.h"
 #include "tests/runtime/net.h"
 #include "tests/support/sanitized.h"
@@ -121,11 +122,11 @@ TEST_SUITE("program") {
     alignas(16) std::array<uint8_t, 4096> arena{};
     REQUIRE(program.arena_bytes() <= arena.size());
     CHECK(run(program, {}, arena.data(), arena.size()) == Status::kUnsupported);
-    CHECK(run(program, runtime::best_kernels(), nullptr, arena.size()) == Status::kNull);
-    CHECK(run(program, runtime::best_kernels(), arena.data() + 1, arena.size() - 1) == Status::kMisaligned);
-    CHECK(run(program, runtime::best_kernels(), arena.data(), program.arena_bytes() - 1) == Status::kArenaTooSmall);
+    CHECK(run(program, runtime::choose_kernels(), nullptr, arena.size()) == Status::kNull);
+    CHECK(run(program, runtime::choose_kernels(), arena.data() + 1, arena.size() - 1) == Status::kMisaligned);
+    CHECK(run(program, runtime::choose_kernels(), arena.data(), program.arena_bytes() - 1) == Status::kArenaTooSmall);
     std::vector<uint8_t> scores(net.expected_bytes.size());
-    CHECK(run(program, runtime::best_kernels(), arena.data(), arena.size(), net.input_bytes.data(), scores.data()) ==
+    CHECK(run(program, runtime::choose_kernels(), arena.data(), arena.size(), net.input_bytes.data(), scores.data()) ==
           Status::kOk);
     CHECK(scores == net.expected_bytes);
     CHECK(runtime::kernels_named("integer").int8 == &kernels::kInt8Integer);

@@ -18,8 +18,8 @@ struct Result {
   std::string text;
 };
 
-Result whittle_run(const std::string& arguments) {
-  std::FILE* pipe = popen((std::string(WHITTLE_RUN) + " " + arguments + " 2>&1").c_str(), "r");
+Result whittle_run_with(const std::string& environment, const std::string& arguments) {
+  std::FILE* pipe = popen((environment + " " + WHITTLE_RUN + " " + arguments + " 2>&1").c_str(), "r");
   REQUIRE(pipe != nullptr);
   std::string text;
   std::array<char, 4096> part{};
@@ -28,6 +28,8 @@ Result whittle_run(const std::string& arguments) {
   }
   return {pclose(pipe), text};
 }
+
+Result whittle_run(const std::string& arguments) { return whittle_run_with("", arguments); }
 
 void write(const std::string& path, const std::vector<uint8_t>& bytes) {
   std::ofstream(path, std::ios::binary)
@@ -73,7 +75,11 @@ TEST_SUITE("run") {
     write(input_path, {1, 2, 3});
     CHECK(
         holds(whittle_run(net_path + " " + input_path), "has 3 bytes, which is no multiple of the 108 of one sample"));
-    CHECK(holds(whittle_run(net_path + " --kernels nothing"), "no kernel table of this name runs here"));
+    CHECK(holds(whittle_run(net_path + " --kernels nothing"), "no kernel table called 'nothing' runs here, only "));
+    CHECK(holds(whittle_run(net_path + " --bench 1 --kernels integer"), "kernels integer\n"));
+    CHECK(holds(whittle_run_with("WHITTLE_KERNELS=integer", net_path + " --bench 1"), "kernels integer\n"));
+    CHECK(holds(whittle_run_with("WHITTLE_KERNELS=nothing", net_path),
+                "no kernel table called 'nothing' runs here, only "));
     CHECK(holds(whittle_run(net_path + " --nothing"), "is no option"));
     CHECK(holds(whittle_run("/no/such/file"), "No such file"));
     CHECK(whittle_run("").status != 0);

@@ -4,9 +4,11 @@
 #include <doctest/doctest.h>
 
 #include <cstdio>
+#include <cstdlib>
 #include <exception>
 
 #include "core/pool.h"
+#include "tests/support/cpu.h"
 #include "tests/support/seed.h"
 
 int main(int argc, char** argv) {
@@ -15,6 +17,10 @@ int main(int argc, char** argv) {
   } catch (const std::exception& error) {
     std::fprintf(stderr, "%s\n", error.what());
     return 1;
+  }
+  if (whittle::forced_table_is_not_here()) {
+    std::printf("skipped: this CPU has no instructions for WHITTLE_KERNELS=%s\n", std::getenv("WHITTLE_KERNELS"));
+    return whittle::kSkipped;
   }
   const int result = doctest::Context(argc, argv).run();
   // What the pool keeps for reuse is poisoned, and the leak sanitizer does not look

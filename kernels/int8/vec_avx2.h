@@ -1,0 +1,225 @@
+// The vectors of kernels for AVX2: eight sums of 32 bits. See vec_avx512vnni.h for what the members mean.
+//
+// Without VNNI there are two ways to add products of bytes. `vpmaddubsw` adds pairs of them in 16 bits, where
+// 255 * 127 * 2 = 64,770 would saturate; to stay exact it takes magnitudes of codes (128 * 127 * 2 = 32,512) and
+// weights that carry the signs, and then it is vpsignb, vpmaddubsw, vpmaddwd and vpaddd for 32 products, and a vpabsb
+// per broadcast. The other way is codes and weights of 16 bits, and vpmaddwd and vpaddd for 16 products: the same four
+// instructions for 32, none per broadcast, and on the CPUs of Intel half of them may go where multiplications cannot.
+// It also leaves registers for larger tiles. So this is the way taken here; the price is memory, two bytes for each
+// code in scratch and for each packed weight.
+//
+// It is exact: |code - zero-point| <= 255 and |weight| <= 127 fit 16 bits; a pair of products is at most
+// 2 * 255 * 127 = 64,770, far from where vpmaddwd wraps around (only at 2^31); and every sum, in whatever order, is
+// within the bound of the accumulator (A7), which the program proves to be below 2^31.
+#pragma once
+
+#include <immintrin.h>
+#include <stdint.h>
+
+namespace whittle::kernels {
+
+// Unnamed, so that all templates over this type are local to the one object compiled for it.
+namespace {
+
+struct Avx2Int8Vec {
+  using Ints = __m256i;
+  using Reals = __m256;
+  using Codes = __m128i;  // in its lower half
+  static constexpr int32_t kLanes = 8;
+
+  static Ints load(const void* p) { return _mm256_loadu_si256(static_cast<const __m256i*>(p)); }
+  static Reals load_reals(const float* p) { return _mm256_loadu_ps(p); }
+  static Ints all(int32_t x) { return _mm256_set1_epi32(x); }
+  static Reals all_reals(float x) { return _mm256_set1_ps(x); }
+  static Ints add(Ints a, Ints b) { return _mm256_add_epi32(a, b); }
+  static Ints sub(Ints a, Ints b) { return _mm256_sub_epi32(a, b); }
+  static Reals add(Reals a, Reals b) { return _mm256_add_ps(a, b); }
+  static Reals mul(Reals a, Reals b) { return _mm256_mul_ps(a, b); }
+  static Reals clamp(Reals x, Reals low, Reals high) { return _mm256_min_ps(_mm256_max_ps(x, low), high); }
+  static Reals to_reals(Ints x) { return _mm256_cvtepi32_ps(x); }
+  static Ints nearest(Reals x) { return _mm256_cvtps_epi32(x); }  // ties to even
+
+  // ---- Codes ----
+
+  static Ints load_codes(const int8_t* p, int64_t n) {
+    return _mm256_cvtepi8_epi32(n >= 8 ? load_eight(p) : load_fewer(p, n));
+  }
+  static Codes to_codes(Ints x) {  // they fit: nothing saturates
+    const __m128i words = _mm_packs_epi32(_mm256_castsi256_si128(x), _mm256_extracti128_si256(x, 1));
+    return _mm_packs_epi16(words, words);
+  }
+  static void store_codes(int8_t* p, Codes x) { _mm_storel_epi64(reinterpret_cast<__m128i*>(p), x); }
+  static void store_codes(int8_t* p, int64_t n, Codes x) { n >= 8 ? store_codes(p, x) : store_fewer(p, n, x); }
+
+  using Bytes = __m256i;
+  static constexpr int32_t kBytes = 32;
+  static Bytes all_bytes(int32_t x) { return _mm256_set1_epi8(static_cast<char>(x)); }
+  static Bytes load_bytes(const int8_t* p, int64_t n) {
+    if (n >= 32) {
+      return load(p);
+    }
+    const __m128i low = load_sixteen(p, n);
+    return _mm256_inserti128_si256(_mm256_castsi128_si256(low), n > 16 ? load_sixteen(p + 16, n - 16) : low, 1);
+  }
+  static void store_bytes(int8_t* p, int64_t n, Bytes x) {
+    if (n >= 32) {
+      return _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), x);
+    }
+    store_sixteen(p, n, _mm256_castsi256_si128(x));
+    if (n > 16) {
+      store_sixteen(p + 16, n - 16, _mm256_extracti128_si256(x, 1));
+    }
+  }
+  static Bytes larger(Bytes a, Bytes b) { return _mm256_max_epi8(a, b); }
+  static Bytes smaller(Bytes a, Bytes b) { return _mm256_min_epi8(a, b); }
+
+  // ---- Products ----
+
+  using Code = int16_t;
+  using Weight = int16_t;
+  static constexpr int32_t kWords = 2;
+  static constexpr int32_t shift(int32_t zero_point) { return -zero_point; }
+
+  // acc += products of two codes and two weights per lane. GCC 12 adds the products of both words first and spills the
+  // sums, which takes twice as long; in this order it cannot.
+  [[gnu::always_inline]] static void multiply_add(Ints& acc, Ints x, Ints w) {
+    Ints products;
+    asm("vpmaddwd %3, %2, %1\n\tvpaddd %1, %0, %0" : "+x"(acc), "=&x"(products) : "x"(x), "x"(w));
+  }
+  static constexpr bool kReadsCodes = false;
+
+  static constexpr int32_t kBlocks = 2;
+  static constexpr int32_t kMostBlocks = 8;
+  static constexpr int32_t kMostPixels = 12;
+  // Of 16 registers one holds codes and one products; weights may stay in memory.
+  static constexpr int32_t kPixels[kMostBlocks] = {12, 6, 1, 1, 1, 1, 1, 1};
+
+  static void fill(Code* to, Code value, int64_t n) {
+    for (int64_t i = 0; i < n; ++i) {
+      to[i] = value;
+    }
+  }
+  static void copy_shifted(Code* to, const int8_t* from, int64_t n, int32_t by) {
+    const __m256i shift = _mm256_set1_epi16(static_cast<int16_t>(by));
+    int64_t i = 0;
+    for (; i + 16 <= n; i += 16) {
+      const __m256i codes = _mm256_cvtepi8_epi16(_mm_loadu_si128(reinterpret_cast<const __m128i*>(from + i)));
+      _mm256_storeu_si256(reinterpret_cast<__m256i*>(to + i), _mm256_add_epi16(codes, shift));
+    }
+    for (; i + 8 <= n; i += 8) {
+      const __m128i codes = _mm_cvtepi8_epi16(load_eight(from + i));
+      _mm_storeu_si128(reinterpret_cast<__m128i*>(to + i), _mm_add_epi16(codes, _mm256_castsi256_si128(shift)));
+    }
+    for (; i < n; ++i) {
+      to[i] = static_cast<Code>(from[i] + by);
+    }
+  }
+  // Two pixels at a time, while there are eight bytes to read.
+  static int32_t copy_triples(Code* to, const int8_t* from, int32_t pixels, int32_t by) {
+    const __m128i spread = _mm_setr_epi8(0, 1, 2, -1, 3, 4, 5, -1, -1, -1, -1, -1, -1, -1, -1, -1);
+    const __m128i shift = _mm_set1_epi16(static_cast<int16_t>(by));
+    int32_t i = 0;
+    for (; i + 3 <= pixels; i += 2) {
+      const __m128i codes = _mm_cvtepi8_epi16(_mm_shuffle_epi8(load_eight(from + 3 * i), spread));
+      _mm_storeu_si128(reinterpret_cast<__m128i*>(to + 4 * i), _mm_add_epi16(codes, shift));
+    }
+    return i;
+  }
+
+  // ---- Depthwise ----
+
+  static void fill_words(uint32_t* to, uint32_t value, int64_t n) {
+    for (int64_t i = 0; i < n; ++i) {
+      to[i] = value;
+    }
+  }
+
+  static void weave(const int8_t* const (&rows)[4], int64_t at, int64_t n, int32_t zero_point, uint32_t* to,
+                    int64_t plane) {
+    const __m128i zero = _mm_set1_epi8(static_cast<char>(zero_point));
+    const __m256i shift = _mm256_set1_epi16(static_cast<int16_t>(-zero_point));
+    for (int64_t i = 0; i < n; i += 16) {
+      for (int word = 0; word < 2; ++word) {
+        const int8_t* const* const two = rows + 2 * word;
+        const __m128i a = two[0] == nullptr ? zero : load_sixteen(two[0] + at + i, n - i);
+        const __m128i b = two[1] == nullptr ? zero : load_sixteen(two[1] + at + i, n - i);
+        store_words(to + word * plane + i, n - i,
+                    _mm256_add_epi16(_mm256_cvtepi8_epi16(_mm_unpacklo_epi8(a, b)), shift));
+        if (n - i > 8) {
+          store_words(to + word * plane + i + 8, n - i - 8,
+                      _mm256_add_epi16(_mm256_cvtepi8_epi16(_mm_unpackhi_epi8(a, b)), shift));
+        }
+      }
+    }
+  }
+
+ private:
+  static __m128i load_eight(const int8_t* p) { return _mm_loadl_epi64(reinterpret_cast<const __m128i*>(p)); }
+  // The first n < 8 codes: there is no load of some bytes.
+  static __m128i load_fewer(const int8_t* p, int64_t n) {
+    uint64_t eight = 0;
+    int at = 0;
+    if ((n & 4) != 0) {
+      uint32_t four;
+      __builtin_memcpy(&four, p, 4);
+      eight = four;
+      at = 4;
+    }
+    if ((n & 2) != 0) {
+      uint16_t two;
+      __builtin_memcpy(&two, p + at, 2);
+      eight |= uint64_t{two} << 8 * at;
+      at += 2;
+    }
+    if ((n & 1) != 0) {
+      eight |= uint64_t{static_cast<uint8_t>(p[at])} << 8 * at;
+    }
+    return _mm_cvtsi64_si128(static_cast<int64_t>(eight));
+  }
+  static void store_fewer(int8_t* p, int64_t n, __m128i x) {
+    auto eight = static_cast<uint64_t>(_mm_cvtsi128_si64(x));
+    if ((n & 4) != 0) {
+      __builtin_memcpy(p, &eight, 4);
+      eight >>= 32;
+      p += 4;
+    }
+    if ((n & 2) != 0) {
+      __builtin_memcpy(p, &eight, 2);
+      eight >>= 16;
+      p += 2;
+    }
+    if ((n & 1) != 0) {
+      __builtin_memcpy(p, &eight, 1);
+    }
+  }
+  // The first n codes, or sixteen.
+  static __m128i load_sixteen(const int8_t* p, int64_t n) {
+    if (n >= 16) {
+      return _mm_loadu_si128(reinterpret_cast<const __m128i*>(p));
+    }
+    return n < 8    ? load_fewer(p, n)
+           : n == 8 ? load_eight(p)
+                    : _mm_unpacklo_epi64(load_eight(p), load_fewer(p + 8, n - 8));
+  }
+  static void store_sixteen(int8_t* p, int64_t n, __m128i x) {
+    if (n >= 16) {
+      return _mm_storeu_si128(reinterpret_cast<__m128i*>(p), x);
+    }
+    store_codes(p, n, x);
+    if (n > 8) {
+      store_fewer(p + 8, n - 8, _mm_unpackhi_epi64(x, x));
+    }
+  }
+  static void store_words(uint32_t* p, int64_t n, __m256i x) {
+    if (n >= 8) {
+      return _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), x);
+    }
+    const __m256i lanes =
+        _mm256_cmpgt_epi32(_mm256_set1_epi32(static_cast<int>(n)), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
+    _mm256_maskstore_epi32(reinterpret_cast<int*>(p), lanes, x);
+  }
+};
+
+}  // namespace
+
+}  // namespace whittle::kernels
