@@ -6,7 +6,7 @@
 // handed to THREADS threads. Bytes are copied in and out, which is part of the step. It writes a line of JSON when it
 // is ready and one per line it reads:
 //
-//   check IN OUT   a step on the input bytes of the file IN, output bytes to the file OUT
+//   check IN OUT   steps on the input bytes of the file IN, output bytes to the file OUT
 //   run WARM N     WARM steps unmeasured, then N measured one by one
 //
 // It links the runtime alone, so its memory and its size are those of a program that only runs nets.
@@ -170,14 +170,16 @@ class Bench {
 
   void check(const std::string& from, const std::string& to) {
     const std::vector<uint8_t> given = read_file(from);
-    if (given.size() != input_.size()) {
+    if (given.empty() || given.size() % input_.size() != 0) {
       throw std::runtime_error("'" + from + "' has " + std::to_string(given.size()) + " bytes, a step reads " +
                                std::to_string(input_.size()));
     }
-    input_ = given;
-    step();
     std::ofstream file(to, std::ios::binary);
-    file.write(reinterpret_cast<const char*>(output_.data()), static_cast<std::streamsize>(output_.size()));
+    for (size_t at = 0; at < given.size(); at += input_.size()) {
+      std::copy_n(&given[at], input_.size(), input_.begin());
+      step();
+      file.write(reinterpret_cast<const char*>(output_.data()), static_cast<std::streamsize>(output_.size()));
+    }
     file.close();
     if (!file) {
       throw std::runtime_error("cannot write '" + to + "'");
@@ -219,9 +221,12 @@ int serve(const std::string& path, int threads, size_t samples) {
   const double load = milliseconds_since(start);
   const auto first = Clock::now();
   bench.step();
-  std::printf("{\"load_ms\":%.4f,\"first_ms\":%.4f,\"threads\":%d,\"kernels\":\"%s\",\"library_bytes\":%ju}\n", load,
-              milliseconds_since(first), bench.threads(threads), bench.kernels().c_str(),
-              std::filesystem::file_size("/proc/self/exe"));
+  const double first_run = milliseconds_since(first);
+  std::printf(
+      "{\"load_ms\":%.4f,\"first_ms\":%.4f,\"threads\":%d,\"kernels\":\"%s\",\"file_bytes\":%ju,\"library_bytes\":%ju}"
+      "\n",
+      load, first_run, bench.threads(threads), bench.kernels().c_str(), std::filesystem::file_size(path),
+      std::filesystem::file_size("/proc/self/exe"));
   for (std::string command; std::fflush(stdout), std::cin >> command;) {
     std::string from;
     std::string to;

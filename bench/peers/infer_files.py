@@ -4,6 +4,7 @@ The int8 files hold our weight codes with our scales, biases and ranges, so that
 program, up to its own rounding. (ncnn has no zero-points: its activations lie on symmetric grids over the same range.)
 """
 
+import pathlib
 import struct
 
 import numpy as np
@@ -214,8 +215,8 @@ class NcnnWriter:
 
 def write_ncnn(net, stem):
     written = NcnnWriter(net)
-    stem.with_suffix(".param").write_text(written.param)
-    stem.with_suffix(".bin").write_bytes(written.bin)
+    pathlib.Path(f"{stem}.param").write_text(written.param)
+    pathlib.Path(f"{stem}.bin").write_bytes(written.bin)
 
 
 # ---- TensorFlow Lite ------------------------------------------------------------------------
@@ -369,4 +370,4 @@ class TfliteWriter:
 
 
 def write_tflite(net, path):
-    path.write_bytes(TfliteWriter(net).pack())
+    pathlib.Path(path).write_bytes(TfliteWriter(net).pack())

@@ -3,8 +3,8 @@
     infer_worker.py PEER STEM BATCH THREADS VARIANT LIBRARY
 
 STEM names the files that infer.py wrote for this net, number type and batch; LIBRARY is bench_calls, which times C
-functions. With the VARIANT "choose" it times all variants of the peer for a moment, tells the medians, and ends.
-Otherwise it speaks the protocol of bench_infer (bench/infer_step.cpp), with the outputs of `check` as the peer has them.
+functions. With the VARIANT "choose" it times all variants of the peer for a moment, tells the medians, and ends;
+"fastest guess" is the first of them. It speaks the protocol of bench_infer (bench/infer_step.cpp), with the outputs of `check` as the peer has them.
 """
 
 import array
@@ -328,7 +328,8 @@ class PyTorch:
         if job.int8:
             return [f"{engine} {mode}" for mode in ("jit", "eager") for engine in ("onednn", "x86", "fbgemm")]
         layouts = ["channels_last", "contiguous"] if len(job.shape) == 4 and job.shape[-1] > 1 else ["contiguous"]
-        return [f"{layout} {mode}" for layout in layouts for mode in ("jit", "eager", "compile")]
+        modes = ["jit", "eager"] + ([] if os.environ.get("WHITTLE_NO_COMPILE") else ["compile"])
+        return [f"{layout} {mode}" for layout in layouts for mode in modes]
 
     def import_library(self):
         import torch
@@ -421,7 +422,7 @@ def choose(kind, job):
 
 def serve(kind, job, variant, answer):
     baseline, before = memory("VmRSS"), mapped_libraries()
-    told, peer = {"threads": job.threads}, kind()
+    told, peer = {"threads": job.threads, "variant": variant}, kind()
     with timed(told, "import_ms"):
         peer.import_library()
     with timed(told, "load_ms"):
@@ -461,10 +462,11 @@ def main():
         print(json.dumps(fields), file=channel, flush=True)
 
     job = Job(stem, int(batch), int(threads), calls)
+    kind = PEERS[name]
     if variant == "choose":
-        answer(choose(PEERS[name], job))
+        answer(choose(kind, job))
     else:
-        serve(PEERS[name], job, variant, answer)
+        serve(kind, job, kind.variants(job)[0] if variant == "fastest guess" else variant, answer)
 
 
 if __name__ == "__main__":
