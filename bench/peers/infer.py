@@ -13,7 +13,6 @@ import argparse
 import csv
 import importlib.util
 import json
-import math
 import os
 import pathlib
 import shutil
@@ -48,9 +47,6 @@ ROWS = {
     "small-cnn": ("small-cnn", {}, 1.30),
     "mlp": ("mlp", {}, 2.50),
 }
-# How alike the outputs of one net must be: the correlation over samples, each output's mean taken off. ncnn has no
-# zero-points, so its activations are coarser; the others differ from us by roundings.
-ALIKE = {"f32": 0.9999, "int8": 0.98, "ncnn": 0.90}
 SAMPLES = 16  # that are compared
 
 
@@ -130,6 +126,8 @@ def write_files(stem, whittle):
     infer_files.write_onnx(net, f"{stem}.codes.onnx")
     if net.int8:
         infer_files.write_onnx(net, f"{stem}.numbers.onnx", codes=False)
+        infer_files.write_onnx(net, f"{stem}.codes1x1.onnx", rows=False)
+        infer_files.write_onnx(net, f"{stem}.numbers1x1.onnx", codes=False, rows=False)
         onnx.save(ort.Graph(program).model(), f"{stem}.qop.onnx")
     infer_files.write_ncnn(net, stem)
     infer_files.write_tflite(net, f"{stem}.tflite")
@@ -149,16 +147,11 @@ class Side(Worker):
         super().__init__(f"{name} {variant}".strip(), command, cpus, env)
 
     def outputs(self, stem, net):
-        """Of the samples, as numbers; and as our codes, if they are codes."""
+        """Of the samples: numbers or our codes."""
         import numpy as np
 
         told = self.ask(f"check {stem}.in {stem}.out")
-        kind = told.get("type", "int8" if net.int8 else "float32")
-        raw = np.fromfile(f"{stem}.out", kind).reshape(-1, net.values[net.output].shape[-1])
-        if kind == "float32":
-            return raw, None
-        v = net.values[net.output]
-        return (raw.astype(np.float32) - v.zero) * np.float32(v.scale), raw
+        return np.fromfile(f"{stem}.out", told.get("type", "int8" if net.int8 else "float32"))
 
     def warm_up(self):
         found = self.ask("run 1 3")["milliseconds"]
@@ -179,9 +172,9 @@ class Side(Worker):
         self.rounds.append(statistics.median(self.last["milliseconds"]))
 
 
-def peer_command(name, stem, batch, threads, variant, options):
-    return [sys.executable, str(ROOT / "bench" / "peers" / "infer_worker.py"), name, str(stem), str(batch), str(threads),
-            variant, options.calls]  # fmt: skip
+def peer_command(name, stem, threads, variant, options):
+    return [sys.executable, str(ROOT / "bench" / "peers" / "infer_worker.py"), name, str(stem), str(threads), variant,
+            options.calls]  # fmt: skip
 
 
 def peer_environment(options):
@@ -205,61 +198,56 @@ def our_side(row, kind, batch, threads, cpus, options):
 
 
 def peer_side(name, row, kind, batch, threads, cpus, options, notes):
-    stem = stem_of(row, kind, batch)
-    if options.quick:
-        variant = "fastest guess"
-    else:
-        chooser = Worker(name, peer_command(name, stem, batch, threads, "choose", options), cpus, peer_environment(options))
-        chooser.end()
-        for failed, why in chooser.ready["failed"].items():
-            notes.append(f"{name} {failed}: {why}")
-        times = chooser.ready["variants"]
-        if not times:
-            raise RuntimeError(f"{name} does not run {row} in {kind}: {next(iter(chooser.ready['failed'].values()))}")
-        variant = min(times, key=times.get)
-    side = Side(name, variant, peer_command(name, stem, batch, threads, variant, options), cpus, peer_environment(options))
-    side.variant = side.ready["variant"]  # what a guess was
-    side.label = f"{name} {side.variant}"
-    return side
+    stem, env = stem_of(row, kind, batch), peer_environment(options)
+    wanted = "guess" if options.quick else "choose"
+    chooser = Worker(name, peer_command(name, stem, threads, wanted, options), cpus, env)
+    chooser.end()
+    times, failed = chooser.ready["variants"], chooser.ready["failed"]
+    notes += [f"{name} {variant} is left out of {row} in {kind}: {why}" for variant, why in failed.items()]
+    if not times:
+        raise RuntimeError(f"{name} does not run {row} in {kind}: {next(iter(failed.values()))}")
+    variant = min(times, key=times.get)
+    return Side(name, variant, peer_command(name, stem, threads, variant, options), cpus, env)
 
 
 # ---- Doing the same ---------------------------------------------------------------------------------------
 
 
-def likeness(ours, theirs):
-    import numpy as np
-
-    a, b = (y - y.mean(axis=0) for y in (ours.astype(np.float64), theirs.astype(np.float64)))
-    return float((a * b).sum() / max(1e-30, math.sqrt((a * a).sum() * (b * b).sum())))
-
-
-def check_sameness(row, kind, batch, ours, peers, cpus, options):
-    """Stops if anybody computes something else. Returns a sentence."""
+def expect(row, kind, batch, ours):
+    """Writes our outputs for the peers to be compared with."""
     from infer_net import Net
 
     stem = stem_of(row, kind, batch)
     net = Net.load(f"{stem}.npz")
-    expected, codes = ours.outputs(stem, net)
+    outputs = ours.outputs(stem, net)
+    net.results(outputs).tofile(f"{stem}.expected")
+    return net, outputs
+
+
+def check_sameness(row, kind, batch, net, outputs, peers, cpus, options):
+    """Stops if anybody computes something else. Returns a sentence."""
+    from infer_net import least_alike, likeness
+
+    stem = stem_of(row, kind, batch)
     told = []
-    if kind == "int8":
-        command = peer_command("onnxruntime", stem, batch, 1, "qoperator", options)
+    if net.int8:
+        command = peer_command("onnxruntime", stem, 1, "qoperator", options)
         exact = Side("onnxruntime", "qoperator", command, cpus[:1], peer_environment(options))
         try:
-            _, theirs = exact.outputs(stem, net)
+            differ = int((exact.outputs(stem, net) != outputs).sum())
         finally:
             exact.end()
-        differ = int((theirs != codes).sum())
         if differ:
-            stop(f"{row}: {differ} of {codes.size} bytes of ONNX Runtime's QOperator graph differ from ours")
-        told.append(f"ONNX Runtime QOperator 0 of {codes.size} bytes differ")
+            stop(f"{row}: {differ} of {outputs.size} bytes of ONNX Runtime's QOperator graph differ from ours")
+        told.append(f"ONNX Runtime's QOperators: 0 of {outputs.size} bytes differ")
+    ours = net.results(outputs)
     for side in peers:
-        theirs, _ = side.outputs(stem, net)
-        r = likeness(expected, theirs)
-        same = int((expected.argmax(axis=1) == theirs.argmax(axis=1)).sum())
-        least = ALIKE.get(side.name, ALIKE[kind]) if kind == "int8" else ALIKE[kind]
-        if not r >= least:
-            stop(f"{side.label} computes something else than we on {row} in {kind}: correlation {r:.4f}, not {least}")
-        told.append(f"{side.name} r {r:.4f}, {same}/{len(expected)} classes")
+        theirs = net.results(side.outputs(stem, net))
+        alike = likeness(ours, theirs)
+        if alike < least_alike(side.name, net.int8):
+            stop(f"{side.label} computes something else than we on {row} in {kind}: correlation {alike:.4f}")
+        same = int((ours.argmax(axis=1) == theirs.argmax(axis=1)).sum())
+        told.append(f"{side.name} {alike:.4f}, {same}/{len(ours)}")
     return "; ".join(told)
 
 
@@ -276,13 +264,14 @@ class Line:
         cpus = sorted(os.sched_getaffinity(0))[-self.threads :]
         try:
             self.sides.append(our_side(self.row, self.kind, self.batch, self.threads, cpus, options))
+            net, outputs = expect(self.row, self.kind, self.batch, self.ours)
             for name in PEERS:
                 try:
                     side = peer_side(name, self.row, self.kind, self.batch, self.threads, cpus, options, notes)
                 except RuntimeError as error:
                     stop(f"{error}. All of {', '.join(PEERS)} must run")
                 self.sides.append(side)
-            self.same = check_sameness(self.row, self.kind, self.batch, self.ours, self.peers, cpus, options)
+            self.same = check_sameness(self.row, self.kind, self.batch, net, outputs, self.peers, cpus, options)
             for side in self.sides:
                 side.warm_up()
             slowest = max(side.estimate for side in self.sides)

@@ -16,13 +16,14 @@ class OnnxWriter:
     """Images are NCHW. Codes are unsigned, as ONNX Runtime and OpenVINO like them best on x86.
 
     `codes`: the input of an int8 net is codes; else it is numbers, which the graph quantizes first.
+    `rows`: rows [N, C] stay rows; else they are images [N, C, 1, 1], and their products 1x1 convolutions.
     """
 
-    def __init__(self, net, codes=True):
+    def __init__(self, net, codes=True, rows=True):
         from onnx import TensorProto, helper, numpy_helper
 
         self.helper, self.numpy_helper, self.types = helper, numpy_helper, TensorProto
-        self.net, self.nodes, self.constants = net, [], []
+        self.net, self.nodes, self.constants, self.rows = net, [], [], rows
         self.tensors = {}  # value -> name of its tensor of numbers
         as_codes = net.int8 and codes
         source = self.tensor("input", net.input, TensorProto.UINT8 if as_codes else TensorProto.FLOAT)
@@ -34,14 +35,17 @@ class OnnxWriter:
             self.tensors[net.input] = "input"
         for op in net.ops:
             self.finish(op.output, getattr(self, op.kind)(op))
-        self.node("Identity", [self.tensors[net.output]], output="output")
-        result = self.tensor("output", net.output, TensorProto.FLOAT)
+        extents = self.put(np.int64(net.values[net.output].shape))
+        self.node("Reshape", [self.tensors[net.output], extents], output="output")
+        result = helper.make_tensor_value_info("output", TensorProto.FLOAT, net.values[net.output].shape)
         graph = helper.make_graph(self.nodes, "net", [source], [result], self.constants)
         self.model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
 
     def shape(self, value):
         shape = self.net.values[value].shape
-        return [shape[i] for i in (0, 3, 1, 2)] if len(shape) == 4 else shape
+        if len(shape) == 4:
+            return [shape[i] for i in (0, 3, 1, 2)]
+        return shape if self.rows else [*shape, 1, 1]
 
     def tensor(self, name, value, kind):
         return self.helper.make_tensor_value_info(name, kind, self.shape(value))
@@ -86,8 +90,11 @@ class OnnxWriter:
         return self.activated(op, self.node("Conv", inputs, **sizes))
 
     def fully_connected(self, op):
-        inputs = [self.tensors[op.inputs[0]], *self.factors(op, self.net.channels_first(op))]
-        return self.activated(op, self.node("Gemm", inputs, transB=1))
+        weights = self.net.channels_first(op)
+        if not self.rows:
+            inputs = [self.tensors[op.inputs[0]], *self.factors(op, weights.reshape(*weights.shape, 1, 1))]
+            return self.activated(op, self.node("Conv", inputs, kernel_shape=[1, 1]))
+        return self.activated(op, self.node("Gemm", [self.tensors[op.inputs[0]], *self.factors(op, weights)], transB=1))
 
     def add(self, op):
         return self.activated(op, self.node("Add", [self.tensors[x] for x in op.inputs]))
@@ -99,17 +106,18 @@ class OnnxWriter:
     def average_pool(self, op):
         if op.kernel != self.net.values[op.inputs[0]].shape[1:3]:
             raise ValueError(f"{op.name}: an average pool of a part of the image")
-        return self.reshape(op, self.node("GlobalAveragePool", [self.tensors[op.inputs[0]]]))
+        means = self.node("GlobalAveragePool", [self.tensors[op.inputs[0]]])
+        return self.reshape(op, means) if self.rows else means
 
     def reshape(self, op, numbers=None):
         shape = self.put(np.int64(self.shape(op.output)))
         return self.node("Reshape", [numbers or self.tensors[op.inputs[0]], shape])
 
 
-def write_onnx(net, path, codes=True):
+def write_onnx(net, path, codes=True, rows=True):
     import onnx
 
-    model = OnnxWriter(net, codes).model
+    model = OnnxWriter(net, codes, rows).model
     onnx.checker.check_model(model)
     onnx.save(model, path)
 
