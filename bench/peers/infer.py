@@ -104,7 +104,8 @@ def write_nets(row, options):
     if stamp.exists() and stamp.stat().st_mtime > newest and set(wanted) <= set(map(int, stamp.read_text().split())):
         return
     description = json.dumps({"name": net, "options": settings})
-    made = subprocess.run([maker, description, FILES / row, *map(str, wanted)], capture_output=True, text=True, check=False)
+    command = [maker, description, FILES / row, *map(str, wanted)]
+    made = subprocess.run(command, capture_output=True, text=True, check=False)
     if made.returncode != 0:
         stop(made.stderr.strip())
     for kind in ("f32", "int8"):
@@ -150,10 +151,13 @@ class Side(Worker):
         """Of the samples: numbers or our codes."""
         import numpy as np
 
+        self.thaw()
         told = self.ask(f"check {stem}.in {stem}.out")
+        self.freeze()
         return np.fromfile(f"{stem}.out", told.get("type", "int8" if net.int8 else "float32"))
 
     def warm_up(self):
+        self.thaw()
         found = self.ask("run 1 3")["milliseconds"]
         self.estimate = max(1e-4, min(found))
         found = self.ask(f"run 0 {self.steps(20)}")["milliseconds"]
@@ -193,7 +197,6 @@ def our_side(row, kind, batch, threads, cpus, options):
             best, side = side, best
         if side is not None:
             side.end()
-    best.thaw()
     return best
 
 
@@ -271,6 +274,7 @@ class Line:
                 except RuntimeError as error:
                     stop(f"{error}. All of {', '.join(PEERS)} must run")
                 self.sides.append(side)
+                side.freeze()
             self.same = check_sameness(self.row, self.kind, self.batch, net, outputs, self.peers, cpus, options)
             for side in self.sides:
                 side.warm_up()
@@ -370,7 +374,8 @@ def parse(arguments):
     parser.add_argument("--threads", type=numbers, help="numbers of threads (1,2)")
     parser.add_argument("--batches", type=numbers, help="samples in a run (1,32; quick: 1)")
     parser.add_argument("--rounds", type=int, help="turns that each side gets (9; quick: 3)")
-    parser.add_argument("--quick", action="store_true", help="short turns, and each peer in the setting that is usually best")
+    parser.add_argument("--quick", action="store_true",
+                        help="short turns, and each peer in the setting that is usually best")  # fmt: skip
     parser.add_argument("--no-compile", dest="compile", action="store_false", help="PyTorch without torch.compile")
     parser.add_argument("--out", type=pathlib.Path, help="write the figures to this CSV file too")
     options = parser.parse_args(arguments)
@@ -419,8 +424,8 @@ def main():
         if line.threads == options.threads[0]:
             print(f"{line.row:<15} {line.kind:<4} batch {line.batch}: {line.same}")
 
-    print("\nwhat a run needs beside time: batch 1 if measured, on the fewest threads; MB of memory at the peak, and what "
-          "of it came after the start")  # fmt: skip
+    print("\nbeside time, on the fewest threads at the smallest batch: memory at the peak, and what of it came after "
+          "the start")  # fmt: skip
     print(COST_HEADER)
     for line in lines:
         if (line.batch, line.threads) == (min(options.batches), min(options.threads)):
@@ -456,7 +461,8 @@ def main():
     if all(ratios.values()):
         if 1 in ratios and set(options.rows) == set(ROWS):
             mean = geomean(ratios[1])
-            print(f"target of the mean on one thread: {TARGET_OF_ALL}, {'holds' if mean >= TARGET_OF_ALL else 'MISSED'}")
+            verdict = "holds" if mean >= TARGET_OF_ALL else "MISSED"
+            print(f"target of the mean on one thread: {TARGET_OF_ALL}, {verdict}")
         print("geomean " + " ".join(f"{threads}T={geomean(values):.2f}" for threads, values in ratios.items()))
 
 

@@ -332,7 +332,8 @@ class TfliteWriter:
             return source, self.s.Padding.SAME
         widths = np.array([(0, 0), *wanted, (0, 0)], np.int32)
         y = self.activation(op.name + "/pad", op.inputs[0], [int(n + sum(w)) for n, w in zip(x, widths, strict=True)])
-        self.operator(self.s.BuiltinOperator.PAD, [source, self.constant(op.name + "/widths", widths)], [y], "PadOptions")
+        inputs = [source, self.constant(op.name + "/widths", widths)]
+        self.operator(self.s.BuiltinOperator.PAD, inputs, [y], "PadOptions")
         return y, self.s.Padding.VALID
 
     def conv(self, op):

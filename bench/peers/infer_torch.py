@@ -56,7 +56,8 @@ def float_layer(net, op):
     weights = weights_of(net, op)
     if op.kind == "conv":
         check_padding(op)
-        layer = nn.Conv2d(weights.shape[1] * op.groups, len(weights), op.kernel, op.stride, op.padding[:2], groups=op.groups)
+        sizes = (weights.shape[1] * op.groups, len(weights), op.kernel, op.stride, op.padding[:2])
+        layer = nn.Conv2d(*sizes, groups=op.groups)
     else:
         layer = nn.Linear(weights.shape[1], len(weights))
     with torch.no_grad():

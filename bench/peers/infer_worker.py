@@ -4,7 +4,9 @@
 
 STEM names the files that infer.py wrote for this net, number type and batch; LIBRARY is bench_calls, which times C
 functions. With the VARIANT "choose" it times all variants of the peer for a moment, tells the medians, and ends;
-"guess" is the first of them that works. A variant whose outputs are not ours does not. It speaks the protocol of bench_infer (bench/infer_step.cpp), with the outputs of `check` as the peer has them.
+"guess" does that for the first one that works. One whose outputs are not ours does not work.
+With any other it speaks the protocol of bench_infer (bench/infer_step.cpp); `check` writes outputs in the form that the
+peer has them.
 """
 
 import array
@@ -96,7 +98,8 @@ class OnnxRuntime:
     """By its C interface, whose function table only grows: numbers below are places in it."""
 
     package = "onnxruntime"
-    ERROR, ENV, SESSION, RUN, OPTIONS, LEVEL, INTRA, INTER, TENSOR, MEMORY, ENTRY = 2, 3, 7, 9, 10, 23, 24, 25, 49, 69, 130
+    ERROR, ENV, SESSION, RUN, OPTIONS, LEVEL, INTRA, INTER = 2, 3, 7, 9, 10, 23, 24, 25
+    TENSOR, MEMORY, ENTRY = 49, 69, 130
     FLOAT, UINT8, INT8 = 1, 2, 3
 
     @staticmethod
@@ -149,7 +152,8 @@ class OnnxRuntime:
         names = [f"v{net.input}", f"v{net.output}"] if exact else ["input", "output"]
         names = [(ctypes.c_char_p * 1)(name.encode()) for name in names]
         tensors = [(ctypes.c_void_p * 1)(t) for t in tensors]
-        self.arguments = (ctypes.c_void_p(self.table[self.RUN]), self.session, names[0], tensors[0], names[1], tensors[1])
+        run = ctypes.c_void_p(self.table[self.RUN])
+        self.arguments = (run, self.session, names[0], tensors[0], names[1], tensors[1])
 
     def tensor(self, memory, x, kind):
         extents = (ctypes.c_int64 * x.ndim)(*x.shape)
@@ -207,7 +211,8 @@ class OpenVino:
                     "INFERENCE_PRECISION_HINT": "f32", "ENABLE_CPU_PINNING": "NO"}  # fmt: skip
         words = [ctypes.c_char_p(str(word).encode()) for pair in settings.items() for word in pair]
         compiled = ctypes.c_void_p()
-        self.call("ov_core_compile_model", core, model, b"CPU", ctypes.c_size_t(len(words)), ctypes.byref(compiled), *words)
+        count = ctypes.c_size_t(len(words))
+        self.call("ov_core_compile_model", core, model, b"CPU", count, ctypes.byref(compiled), *words)
         self.request = self.make("ov_compiled_model_create_infer_request", compiled)
         kind = np.uint8 if form.startswith("codes") and job.int8 else np.float32
         shape = job.shape if len(job.shape) != 4 else [job.shape[i] for i in (0, 3, 1, 2)]
@@ -226,7 +231,8 @@ class OpenVino:
         self.x[:] = channels_first(x)
 
     def times(self, runs):
-        return self.job.c_times(self.job.calls.time_status, self.library.ov_infer_request_infer, self.request, runs=runs)
+        function = self.library.ov_infer_request_infer
+        return self.job.c_times(self.job.calls.time_status, function, self.request, runs=runs)
 
     def result(self):
         shape = self.job.net.values[self.job.net.output].shape
@@ -257,8 +263,8 @@ class Ncnn:
         options.num_threads = job.threads
         options.use_packing_layout = variant == "packed"
         options.use_int8_inference = job.int8
-        for name in ("use_bf16_storage", "use_fp16_packed", "use_fp16_storage", "use_fp16_arithmetic", "use_vulkan_compute"):
-            setattr(options, name, False)
+        for name in ("bf16_storage", "fp16_packed", "fp16_storage", "fp16_arithmetic", "vulkan_compute"):
+            setattr(options, f"use_{name}", False)
         if self.net.load_param(job.stem + ".param") != 0 or self.net.load_model(job.stem + ".bin") != 0:
             raise RuntimeError(f"ncnn does not load {job.stem}.param")
         self.samples, self.outputs = [], []
@@ -323,7 +329,7 @@ class LiteRt:
 
 
 class PyTorch:
-    """int8: its quantized modules with our codes and grids, by each of its engines. Float: eager, frozen and compiled."""
+    """int8: its quantized modules with our codes and grids, on each of its engines. Float: eager, frozen, compiled."""
 
     package = "torch"
 
