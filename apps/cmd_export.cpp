@@ -27,6 +27,7 @@ struct Options {
   std::string model;
   std::string to = "wtl";
   std::string out;
+  int64_t batch = 1;
   int64_t verify = 0;
   bool plan = false;
   int threads = 0;
@@ -75,12 +76,17 @@ int64_t differing(Module& model, const ProgramFile& program, const data::Dataset
 void export_model(const Options& options) {
   require(options.to == "wtl", "export", "there is no format '", options.to, "'; there is wtl");
   require(!options.out.empty(), "export", "--out is missing");
+  require(options.batch >= 1 && options.batch <= 65536, "export", "--batch ", options.batch,
+          " is not between 1 and 65536");
   require(options.verify >= 0, "export", "--verify ", options.verify, " is negative");
+  require(options.verify == 0 || options.batch == 1, "export", "--verify runs one sample at a time, not --batch ",
+          options.batch);
   set_num_threads(options.threads);
   const Checkpoint checkpoint = load_checkpoint(options.model);
   const std::shared_ptr<Module> model = load_model(checkpoint);
   const Shape sample = *zoo::description_of(checkpoint).options.input;
-  const deploy::Lowered lowered = deploy::lower(*model, sample, {.metadata = metadata_of(checkpoint)});
+  const deploy::Lowered lowered =
+      deploy::lower(*model, sample, {.metadata = metadata_of(checkpoint), .batch = options.batch});
   const std::vector<uint8_t> bytes = deploy::bytes_of(lowered);
   replace_file(options.out, std::as_bytes(std::span(bytes)));
 
@@ -126,6 +132,7 @@ void add_export(CLI::App& program) {
       ->required();
   verb->add_option("--to", options->to, "wtl: a program (docs/format.md)")->capture_default_str();
   verb->add_option("--out", options->out, "The file to write");
+  verb->add_option("--batch", options->batch, "Samples that one run of the program computes")->capture_default_str();
   verb->add_option("--verify", options->verify, "Compare program and model on so many test samples")
       ->capture_default_str();
   verb->add_flag("--plan", options->plan, "Draw the plan of memory");

@@ -85,7 +85,8 @@ uint32_t function_number(Function function) {
 class Lowering {
  public:
   Lowering(Module& model, const Shape& sample, const LowerOptions& options) {
-    std::vector<int64_t> extents{1};
+    require(options.batch >= 1, "export", "a batch of ", options.batch, " samples is none");
+    std::vector<int64_t> extents{options.batch};
     std::ranges::copy(sample.dims(), std::back_inserter(extents));
     traced_ = trace(model, Shape(extents));
     require(!traced_.calls.empty(), "export", "the model computes nothing");

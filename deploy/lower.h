@@ -23,6 +23,7 @@ namespace whittle::deploy {
 
 struct LowerOptions {
   std::string metadata{};
+  int64_t batch = 1;  // samples in one run
 };
 
 // A program before it is bytes, with its plan of memory.

@@ -68,6 +68,7 @@ class Graph:
     def __init__(self, program):
         self.p = program
         self.nodes, self.constants = [], []
+        self.flattened = {}  # of a flattened image that lies channel by channel: its height, width and channels
         self.inputs = [self.tensor(v) for v in program.json["inputs"]]
         self.outputs = [self.tensor(v) for v in program.json["outputs"]]
         for op in program.json["ops"]:
@@ -147,6 +148,9 @@ class Graph:
     def fully_connected(self, op):
         x, y = op["inputs"][0], op["output"]
         weights = self.p.constant(op["weights"])
+        if x in self.flattened:
+            turned = weights.reshape(-1, *self.flattened[x]).transpose(0, 3, 1, 2)
+            weights = turned.reshape(weights.shape)
         rows = self.nhwc(x)
         if len(self.shape(x)) != 2:
             rows = self.add_node("Reshape", [rows, self.put(np.int64([self.shape(x)[0], -1]))])
@@ -213,12 +217,22 @@ class Graph:
         self.limited(op, node)
 
     def reshape(self, op):
-        shape = self.p.values[op["output"]]["shape"]
+        x, y = op["inputs"][0], op["output"]
+        shape = self.p.values[y]["shape"]
+        if len(shape) == 2 and len(self.shape(x)) == 4 and self.only_products_read(y):
+            self.flattened[y] = self.p.values[x]["shape"][1:]
+            self.add_node("Reshape", [f"v{x}", self.put(np.int64(shape))], f"v{y}")
+            return
         flat = self.add_node("Reshape", [self.nhwc(op["inputs"][0]), self.put(np.int64(shape))])
         if len(shape) == 4:
             self.add_node("Transpose", [flat], f"v{op['output']}", perm=[0, 3, 1, 2])
         else:
             self.add_node("Identity", [flat], f"v{op['output']}")
+
+    def only_products_read(self, value):
+        """Then their weights can be turned instead of the image."""
+        readers = [op["kind"] for op in self.p.json["ops"] if value in op["inputs"]]
+        return set(readers) == {"fully_connected"} and value not in self.p.json["outputs"]
 
     def quantize(self, op):
         y = op["output"]

@@ -1,8 +1,8 @@
 // Float kernels for x86-64 with AVX2 and FMA. Compiled for them: nothing but this table's
 // functions may be defined here, lest the linker keep a copy for everyone.
 
+#include "kernels/cpu_x86.h"
 #include "kernels/f32/table_impl.h"
-#include "kernels/f32/x86.h"
 #include "kernels/train/vec_avx2.h"
 
 namespace whittle::kernels {
@@ -18,13 +18,8 @@ struct Kit256 {
   static constexpr int64_t kReadWeight = 7;
 };
 
-bool runs_here() {
-  constexpr uint32_t kStates = 0x6;  // SSE and AVX
-  return x86_has(bit_AVX2, kStates);
-}
-
 }  // namespace
 
-const F32Table kF32Avx2 = FloatKernels<Kit256>::table("avx2", runs_here);
+const F32Table kF32Avx2 = FloatKernels<Kit256>::table("avx2", has_avx2_fma);
 
 }  // namespace whittle::kernels

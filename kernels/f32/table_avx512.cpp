@@ -1,8 +1,8 @@
 // Float kernels for x86-64 with AVX-512 F, BW, DQ and VL. Compiled for them: nothing but this
 // table's functions may be defined here, lest the linker keep a copy for everyone.
 
+#include "kernels/cpu_x86.h"
 #include "kernels/f32/table_impl.h"
-#include "kernels/f32/x86.h"
 #include "kernels/train/vec_avx512.h"
 
 namespace whittle::kernels {
@@ -19,13 +19,8 @@ struct Kit512 {
   static constexpr int64_t kReadWeight = 14;
 };
 
-bool runs_here() {
-  constexpr uint32_t kStates = 0xe6;  // SSE, AVX, masks and both halves of the wide registers
-  return x86_has(bit_AVX2 | bit_AVX512F | bit_AVX512BW | bit_AVX512DQ | bit_AVX512VL, kStates);
-}
-
 }  // namespace
 
-const F32Table kF32Avx512 = FloatKernels<Kit512>::table("avx512", runs_here);
+const F32Table kF32Avx512 = FloatKernels<Kit512>::table("avx512", has_avx512);
 
 }  // namespace whittle::kernels

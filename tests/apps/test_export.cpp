@@ -203,6 +203,8 @@ TEST_SUITE("export") {
     CHECK(contains(refused(folder, {"export", q}), "--out is missing"));
     CHECK(contains(refused(folder, {"export", q, "--to", "onyx", "--out", out}), "no format 'onyx'"));
     CHECK(contains(refused(folder, {"export", q, "--verify", "-1", "--out", out}), "--verify -1"));
+    CHECK(contains(refused(folder, {"export", q, "--batch", "0", "--out", out}), "--batch 0"));
+    CHECK(contains(refused(folder, {"export", q, "--batch", "2", "--verify", "9", "--out", out}), "not --batch 2"));
     CHECK(contains(refused(folder, {"export", folder / "none", "--out", out}), "none"));
     CHECK(contains(refused(folder, {"export", q, "--out", folder / "no" / "such" / "folder.wtl"}), "folder.wtl"));
     const std::string wide = folder / "wide.safetensors";

@@ -434,6 +434,31 @@ TEST_SUITE("lower") {
     }
   }
 
+  TEST_CASE("a program of a batch computes what one of a sample computes: 0 codes differ") {
+    CAPTURE(test_seed());
+    const RngKey key = RngKey{.seed = test_seed()}.child("batch");
+    for (const char* name : {"mlp", "resnet8", "ds-cnn"}) {
+      CAPTURE(name);
+      const auto model = zoo::make(name);
+      scatter(*model, key);
+      const Shape sample = *zoo::describe(name).options.input;
+      const Shape input{3, sample[0], sample[1], sample[2]};
+      const Tensor x = noise(input, key);
+      for (const bool integers : {false, true}) {
+        CAPTURE(integers);
+        if (integers) {
+          quant::quantize(*model, input, {.spec = quant::usual_spec(8, 8)}, noise_batches(input, 1, key));
+        }
+        const int64_t outputs = evaluated(*model, x).elements();
+        const Tensor one_by_one = run_program(deploy::program_of(*model, sample), x, {3, outputs / 3});
+        const Tensor at_once =
+            run_program(deploy::program_of(*model, sample, {.batch = 3}), x.reshape({1, x.elements()}), {1, outputs});
+        const double largest = largest_difference(one_by_one, Tensor::zeros({3, outputs / 3}));
+        CHECK(largest_difference(one_by_one, at_once) <= (integers ? 0 : 1e-4 * largest));
+      }
+    }
+  }
+
   TEST_CASE("a program of one model is always the same, and the model stays as it was") {
     const RngKey key = RngKey{.seed = test_seed()}.child("same");
     const auto model = zoo::make("resnet8", {.input = Shape{16, 16, 3}});
