@@ -9,6 +9,7 @@
 #include "core/error.h"
 #include "core/json.h"
 #include "core/parallel.h"
+#include "quant/words.h"
 
 namespace whittle::inline WHITTLE_PRECISION::compress {
 
@@ -18,16 +19,6 @@ using prune::Granularity;
 using prune::Target;
 
 constexpr const char* kStateKey = "train/admm";  // metadata of a training state; tensors are train/admm.z.NAME
-
-std::vector<std::string> parts_of(const std::string& text) {
-  std::vector<std::string> parts;
-  size_t begin = 0;
-  for (size_t end = 0; end != std::string::npos; begin = end + 1) {
-    end = text.find('+', begin);
-    parts.push_back(text.substr(begin, end == std::string::npos ? end : end - begin));
-  }
-  return parts;
-}
 
 // The nearest of sorted levels; in the middle the lower one.
 float nearest(std::span<const float> levels, float x) {
@@ -163,7 +154,7 @@ std::string AdmmLevels::text() const { return std::string(quant::array::grid_nam
 
 AdmmSet AdmmSet::parse(const std::string& text, const AdmmSet& otherwise) {
   AdmmSet set = otherwise;
-  for (const std::string& part : parts_of(text)) {
+  for (const std::string& part : quant::parts_of(text, '+')) {
     double amount = 0;
     const char* const end = part.data() + part.size();
     const auto [stopped, error] = std::from_chars(part.data(), end, amount);

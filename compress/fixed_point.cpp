@@ -1,11 +1,13 @@
 #include "compress/fixed_point.h"
 
-#include <charconv>
 #include <cmath>
+#include <string>
+#include <vector>
 
 #include "core/error.h"
 #include "core/parallel.h"
 #include "quant/array/codebook.h"
+#include "quant/words.h"
 
 namespace whittle::inline WHITTLE_PRECISION::compress {
 
@@ -30,14 +32,6 @@ void round_all(std::span<real> values, const Codebook& grid, Rounding rounding, 
   });
 }
 
-int number_in(std::string_view text, std::string_view all) {
-  int value = 0;
-  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
-  require(error == std::errc() && end == text.data() + text.size(), "fixed_point", "'", all,
-          "' does not begin with bits and fraction, as 16.12 does");
-  return value;
-}
-
 }  // namespace
 
 double FixedPoint::step() const { return std::ldexp(1.0, -fraction); }
@@ -46,27 +40,20 @@ double FixedPoint::high() const { return -low() - step(); }
 
 FixedPoint parse_fixed_point(std::string_view text) {
   FixedPoint o;
-  std::string_view rest = text;
-  bool first = true;
-  while (true) {
-    const size_t comma = rest.find(',');
-    const std::string_view word = rest.substr(0, comma);
-    if (first) {
-      const size_t point = word.find('.');
-      o.bits = number_in(word.substr(0, point), text);
-      o.fraction = number_in(point == std::string_view::npos ? std::string_view() : word.substr(point + 1), text);
-      first = false;
-    } else if (word == "nearest" || word == "stochastic") {
+  std::vector<std::string> words = quant::parts_of(text, ',');
+  const std::vector<std::string> format = quant::parts_of(words[0], '.');
+  require(format.size() == 2, "fixed_point", "'", text, "' does not begin with bits and fraction, as 16.12 does");
+  o.bits = quant::number_in<int>("fixed_point", format[0], words[0]);
+  o.fraction = quant::number_in<int>("fixed_point", format[1], words[0]);
+  words.erase(words.begin());
+  for (const std::string& word : words) {
+    if (word == "nearest" || word == "stochastic") {
       o.stochastic = word == "stochastic";
     } else {
       require(word == "gradients", "fixed_point", "'", word,
               "' is not known; there are nearest, stochastic and gradients");
       o.gradients = true;
     }
-    if (comma == std::string_view::npos) {
-      break;
-    }
-    rest.remove_prefix(comma + 1);
   }
   require(o.bits >= 2 && o.bits <= 16, "fixed_point", "bits are ", o.bits, ", expected 2 to 16");
   require(o.fraction >= 0 && o.fraction <= 24, "fixed_point", "the fraction has ", o.fraction,

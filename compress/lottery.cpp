@@ -25,17 +25,6 @@ constexpr const char* kStopKey = "whittle.lottery.stopping";  // ... and of a tr
 
 constexpr std::array<std::string_view, 3> kNames{"ticket", "reinitialized", "random-mask"};
 
-Json json_of(const Metrics& m) {
-  return {{"loss", m.loss}, {"accuracy", m.accuracy}, {"mse", m.mse}, {"samples", m.samples}};
-}
-
-Metrics metrics_from(const Json& j) {
-  return {.loss = j.at("loss").get<double>(),
-          .accuracy = j.at("accuracy").get<double>(),
-          .mse = j.at("mse").get<double>(),
-          .samples = j.at("samples").get<int64_t>()};
-}
-
 LotteryRow row_from(const Json& j) {
   return {.round = j.at("round").get<int64_t>(),
           .net = lottery_net_named(j.at("net").get<std::string>()),
@@ -56,7 +45,7 @@ struct Stopping {
   Metrics test{};
 
   std::string text() const {
-    return Json{{"seen", seen}, {"step", step}, {"validation", json_of(validation)}, {"test", json_of(test)}}.dump();
+    return Json{{"seen", seen}, {"step", step}, {"validation", to_json(validation)}, {"test", to_json(test)}}.dump();
   }
   static Stopping from(const std::string& text) {
     const Json j = Json::parse(text);
@@ -140,30 +129,15 @@ class Lottery {
 
   // What must be the same in every run that adds to a folder. Rounds and controls may be more.
   Json settings() const {
-    const FitOptions& f = options_.fit;
-    const data::AugmentOptions& a = f.augment;
-    return {{"share", options_.share},
-            {"last_factor", options_.last_factor},
-            {"scope", options_.scope == prune::Scope::kLocal ? "local" : "global"},
-            {"include", options_.include},
-            {"skip", options_.skip},
-            {"rewind_step", options_.rewind_step},
-            {"look_every", options_.look_every},
-            {"data", splits_.train.name()},
-            {"samples", splits_.train.size()},
-            {"epochs", f.epochs},
-            {"batch", f.batch},
-            {"seed", f.seed},
-            {"optimizer", f.optimizer},
-            {"rate", f.rate},
-            {"momentum", f.momentum},
-            {"nesterov", f.nesterov},
-            {"weight_decay", f.weight_decay},
-            {"decay_vectors", f.decay_vectors},
-            {"schedule", f.schedule},
-            {"clip_norm", f.clip_norm},
-            {"label_smoothing", f.label_smoothing},
-            {"augment", {a.crop, a.flip, a.rotation, a.cutout, a.mixup}}};
+    Json settings = settings_of(options_.fit, splits_);
+    settings.update({{"share", options_.share},
+                     {"last_factor", options_.last_factor},
+                     {"scope", options_.scope == prune::Scope::kLocal ? "local" : "global"},
+                     {"include", options_.include},
+                     {"skip", options_.skip},
+                     {"rewind_step", options_.rewind_step},
+                     {"look_every", options_.look_every}});
+    return settings;
   }
 
   std::filesystem::path start_file() const { return options_.folder / "start.safetensors"; }
@@ -399,8 +373,8 @@ Json to_json(const LotteryRow& row) {
           {"kept", row.kept},
           {"steps", row.steps},
           {"stop",
-           {{"step", row.stop_step}, {"validation", json_of(row.stop_validation)}, {"test", json_of(row.stop_test)}}},
-          {"test", json_of(row.test)}};
+           {{"step", row.stop_step}, {"validation", to_json(row.stop_validation)}, {"test", to_json(row.stop_test)}}},
+          {"test", to_json(row.test)}};
 }
 
 LotteryResult lottery(Module& model, const Shape& input, const data::Splits& splits, const LotteryOptions& options,

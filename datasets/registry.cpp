@@ -387,7 +387,7 @@ std::vector<Entry> make_entries() {
        .samples = "60,000 training, 10,000 test images of 28 x 28 x 1, 10 classes",
        .licence = "CC BY-SA 3.0 by most redistributors; cite LeCun, Bottou, Bengio, Haffner 1998",
        .images = true,
-       .files = idx_files("mnist/", "http://yann.lecun.com/exdb/mnist/",
+       .files = idx_files("mnist/", "http://ossci-datasets.s3.amazonaws.com/mnist/",
                           {"8d422c7b0a1c1c79245a5bcf07fe86e33eeafee792b84584aec276f5a2dbc4e6",
                            "f7ae60f92e00ec6debd23a6088c31dbd2371eca3ffa0defaefb259924204aec6",
                            "440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609",

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "core/error.h"
+#include "core/json.h"
 #include "train/metrics.h"
 
 namespace whittle::inline WHITTLE_PRECISION {
@@ -36,6 +37,17 @@ void MetricSums::add(double batch_loss, const Tensor& output, const data::Batch&
 Metrics MetricSums::metrics() const {
   const auto n = static_cast<double>(std::max<int64_t>(samples, 1));
   return {.loss = loss / n, .accuracy = right / n, .mse = squared_error / n, .samples = samples};
+}
+
+Json to_json(const Metrics& m) {
+  return {{"loss", m.loss}, {"accuracy", m.accuracy}, {"mse", m.mse}, {"samples", m.samples}};
+}
+
+Metrics metrics_from(const Json& j) {
+  return {.loss = j.at("loss").get<double>(),
+          .accuracy = j.at("accuracy").get<double>(),
+          .mse = j.at("mse").get<double>(),
+          .samples = j.at("samples").get<int64_t>()};
 }
 
 Metrics evaluate(Module& model, const data::Dataset& data, const EvaluateOptions& options) {

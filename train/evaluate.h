@@ -3,6 +3,7 @@
 
 #include <cstdint>
 
+#include "core/json_fwd.h"
 #include "datasets/dataset.h"
 #include "layers/module.h"
 
@@ -14,6 +15,9 @@ struct Metrics {
   double mse = 0;       // regression: mean squared error in the target's own units
   int64_t samples = 0;
 };
+
+Json to_json(const Metrics& metrics);
+Metrics metrics_from(const Json& json);  // throws Json::exception if it is not what to_json() wrote
 
 struct EvaluateOptions {
   int64_t batch = 256;

@@ -28,17 +28,6 @@ using Clock = std::chrono::steady_clock;
 
 double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
 
-Json to_json(const Metrics& m) {
-  return {{"loss", m.loss}, {"accuracy", m.accuracy}, {"mse", m.mse}, {"samples", m.samples}};
-}
-
-Metrics metrics_from(const Json& j) {
-  return {.loss = j.at("loss").get<double>(),
-          .accuracy = j.at("accuracy").get<double>(),
-          .mse = j.at("mse").get<double>(),
-          .samples = j.at("samples").get<int64_t>()};
-}
-
 Json to_json(const EpochRecord& r) {
   return {{"epoch", r.epoch},     {"rate", r.rate}, {"train", to_json(r.train)}, {"validation", to_json(r.validation)},
           {"seconds", r.seconds}, {"best", r.best}};
@@ -248,7 +237,7 @@ class Fit {
       options_.hooks.store(checkpoint);
     }
     const data::LoaderPosition position = loader_.position();
-    Json state = {{"settings", settings()},
+    Json state = {{"settings", settings_of(options_, splits_)},
                   {"epoch", epoch_},
                   {"loader", {position.epoch, position.batch}},
                   {"sums", {sums_.loss, sums_.right, sums_.squared_error, sums_.samples}},
@@ -266,27 +255,6 @@ class Fit {
     std::error_code ignored;  // the first save has nothing to keep
     std::filesystem::rename(last, last.string() + ".1", ignored);
     save_checkpoint(last, checkpoint);
-  }
-
-  // What must be the same in the resumed run for its bits to be the same.
-  Json settings() const {
-    const data::AugmentOptions& a = options_.augment;
-    return {{"batch", options_.batch},
-            {"seed", options_.seed},
-            {"epochs", options_.epochs},
-            {"data", splits_.train.name()},
-            {"samples", splits_.train.size()},
-            {"optimizer", options_.optimizer},
-            {"rate", options_.rate},
-            {"momentum", options_.momentum},
-            {"nesterov", options_.nesterov},
-            {"weight_decay", options_.weight_decay},
-            {"decay_vectors", options_.decay_vectors},
-            {"schedule", schedule_.text()},
-            {"clip_norm", options_.clip_norm},
-            {"label_smoothing", options_.label_smoothing},
-            {"ema", options_.ema},
-            {"augment", {a.crop, a.flip, a.rotation, a.cutout, a.mixup}}};
   }
 
   void resume() {
@@ -316,7 +284,7 @@ class Fit {
     require(text != checkpoint.metadata.end(), "fit", path.string(), " is not the state of a training run");
     try {
       const Json state = Json::parse(text->second);
-      const Json mine = settings();
+      const Json mine = settings_of(options_, splits_);
       for (const auto& [key, value] : state.at("settings").items()) {
         require(mine.contains(key) && mine[key] == value, "fit", path.string(), " was trained with ", key, " ",
                 value.dump(), ", this run asks for ", mine.contains(key) ? mine[key].dump() : "nothing of the kind",
@@ -496,6 +464,26 @@ void check_options(const FitOptions& options) {
   Parameter number(Tensor::zeros({1}));
   make_optimizer(options, {{"number", &number}});
   optim::Schedule::parse(options.schedule, {.rate = options.rate, .epochs = static_cast<double>(options.epochs)});
+}
+
+Json settings_of(const FitOptions& options, const data::Splits& splits) {
+  const data::AugmentOptions& a = options.augment;
+  return {{"batch", options.batch},
+          {"seed", options.seed},
+          {"epochs", options.epochs},
+          {"data", splits.train.name()},
+          {"samples", splits.train.size()},
+          {"optimizer", options.optimizer},
+          {"rate", options.rate},
+          {"momentum", options.momentum},
+          {"nesterov", options.nesterov},
+          {"weight_decay", options.weight_decay},
+          {"decay_vectors", options.decay_vectors},
+          {"schedule", options.schedule},
+          {"clip_norm", options.clip_norm},
+          {"label_smoothing", options.label_smoothing},
+          {"ema", options.ema},
+          {"augment", {a.crop, a.flip, a.rotation, a.cutout, a.mixup}}};
 }
 
 std::optional<EpochRecord> best_record(const Checkpoint& checkpoint) {

@@ -25,6 +25,7 @@
 #include <vector>
 
 #include "core/checkpoint.h"
+#include "core/json_fwd.h"
 #include "core/parameter.h"
 #include "datasets/dataset.h"
 #include "datasets/loader.h"
@@ -123,6 +124,9 @@ struct FitResult {
   bool interrupted = false;  // by options.stop; resume goes on
   bool stopped_early = false;
 };
+
+// What decides the bits of a training, so that one that goes on can be compared with the one that began.
+Json settings_of(const FitOptions& options, const data::Splits& splits);
 
 // Trains the model in place. At the end it holds the last weights, or the averaged
 // ones with ema; the best are on disk.
