@@ -48,9 +48,7 @@ std::vector<OpRow> rows_of(const Program& program) {
   std::vector<OpRow> rows;
   for (uint32_t i = 0; i < program.op_count(); ++i) {
     const OpRecord op = program.op(i);
-    OpRow row{.kind = name_of(op.kind),
-              .name = program.name(op.name),
-              .result = text_of(program.value(op.output))};
+    OpRow row{.kind = name_of(op.kind), .name = program.name(op.name), .result = text_of(program.value(op.output))};
     row.weights = op.weights == kNone ? 0 : runtime::bytes_of(program.value(op.weights));
     for (const uint32_t v : {op.bias, op.multipliers, op.bounds, op.table}) {
       row.others += v == kNone ? 0 : runtime::bytes_of(program.value(v));
@@ -186,12 +184,9 @@ Json json_of(const Program& program, const OpRecord& op) {
   for (uint32_t i = 0; i < op.inputs; ++i) {
     json["inputs"].push_back(program.operand(op, i));
   }
-  const std::pair<const char*, uint32_t> values[] = {{"weights", op.weights},
-                                                     {"bias", op.bias},
-                                                     {"multipliers", op.multipliers},
-                                                     {"bounds", op.bounds},
-                                                     {"table", op.table},
-                                                     {"scratch", op.scratch}};
+  const std::pair<const char*, uint32_t> values[] = {
+      {"weights", op.weights}, {"bias", op.bias},   {"multipliers", op.multipliers},
+      {"bounds", op.bounds},   {"table", op.table}, {"scratch", op.scratch}};
   for (const auto& [field, value] : values) {
     if (value != kNone) {
       json[field] = value;
@@ -289,7 +284,8 @@ void print_ops(const Program& program) {
     std::cout << std::right << std::setw(4) << i << "  " << std::left << std::setw(17) << rows[i].kind;
     name(printable(rows[i].name));
     std::cout << std::right << std::setw(10) << rows[i].weights << std::setw(10) << rows[i].others << std::setw(6)
-              << (rows[i].bound == 0 ? "" : std::to_string(1 + std::bit_width(rows[i].bound))) << "  " << rows[i].result << '\n';
+              << (rows[i].bound == 0 ? "" : std::to_string(1 + std::bit_width(rows[i].bound))) << "  " << rows[i].result
+              << '\n';
   }
 }
 

@@ -81,7 +81,8 @@ struct PackedConv {
     plan.together = plan.row == 1 ? V::kMostBlocks : V::kBlocks;
     plan.together = plan.blocks < plan.together ? plan.blocks : plan.together;
     const int32_t tiles = (plan.blocks + plan.together - 1) / plan.together;
-    plan.by_channels = tiles > 1 && plan.blocks * block_bytes(plan) > int64_t{s.batch} * w.in_h * w.in_w * plan.channels;
+    plan.by_channels =
+        tiles > 1 && plan.blocks * block_bytes(plan) > int64_t{s.batch} * w.in_h * w.in_w * plan.channels;
     plan.units = plan.by_channels ? tiles : plan.rows > 1 ? plan.rows : plan.row;
     return plan;
   }
@@ -236,7 +237,7 @@ struct PackedConv {
       }
       return;
     }
-    const int32_t rows = plan.rows > 1 ? w.out_h : 1;  // of an image
+    const int32_t rows = plan.rows > 1 ? w.out_h : 1;     // of an image
     for (int32_t first = all.first; first < all.last;) {  // an image, or what is ours of it
       const int32_t n = first / rows;
       range.first = first - n * rows;

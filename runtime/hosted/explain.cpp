@@ -344,7 +344,8 @@ std::string Explanation::text() const {
   }
   if (multiplier != 0) {
     text += "  bias " + std::to_string(bias) + ", accumulator " + std::to_string(accumulator) +
-            (bound == 0 ? "" : " (of this channel at most +-" + std::to_string(bound) + ")") + "\n  multiplier M = " + exact(static_cast<double>(number(multiplier))) + " = " +
+            (bound == 0 ? "" : " (of this channel at most +-" + std::to_string(bound) + ")") +
+            "\n  multiplier M = " + exact(static_cast<double>(number(multiplier))) + " = " +
             std::to_string(multiplier_mantissa()) + " * 2^" + std::to_string(multiplier_exponent()) + "\n";
   }
   text += "  limits lo " + std::to_string(range.lo) + ", hi " + std::to_string(range.hi) + ", zero-point Z " +

@@ -86,7 +86,8 @@ TEST_SUITE("data") {
       CHECK(contains(result.err, sentence));
       CHECK_FALSE(std::filesystem::exists(folder / "data/mnist/t10k-images-idx3-ubyte.gz"));
       REQUIRE_FALSE(server.requests().empty());
-      CHECK(contains(server.requests()[0], "GET http://ossci-datasets.s3.amazonaws.com/mnist/t10k-images-idx3-ubyte.gz "));
+      CHECK(contains(server.requests()[0],
+                     "GET http://ossci-datasets.s3.amazonaws.com/mnist/t10k-images-idx3-ubyte.gz "));
     };
     server.behave({.body = "another page"});
     refused("it was thrown away");
