@@ -106,8 +106,17 @@ struct PackedConvF32 {
     return plan;
   }
 
-  // ---- Packed, in floats: for every group the biases, then for every block of tiles [tap][input][together][kWidth]
-  // ----
+  // Whether the frame is no larger than any sane image: a program may ask for padding without end, and gets the plain
+  // function.
+  static bool frame_fits(const ConvShape& s) {
+    constexpr double kMostNumbers = 0x1p26;
+    const Window& w = s.window;
+    const Plan plan = plan_of(s);
+    const int32_t height = (w.out_h - 1) * w.stride_h + (w.kernel_h - 1) * w.dilation_h + 1;
+    return !plan.copies || static_cast<double>(height) * plan.width * s.in_channels <= kMostNumbers;
+  }
+
+  // ---- Packed, in floats: per group its biases, then for every block of tiles [tap][input][together][kWidth] ----
 
   static int64_t group_size(const Plan& plan) { return (plan.depth + 1) * plan.blocks * kWidth; }
 
