@@ -4,6 +4,8 @@
 //
 // 8-bit and binary16 weights are widened when they are packed, an 8-bit weight times its
 // scale: from there on there is one kind of product. Needs depend on the shape alone.
+// Padding is multiplied, and pixels may share a transform: one infinity or NaN in x or in the
+// weights can make NaNs of results that do not see it.
 //
 // Freestanding: includes nothing hosted.
 #pragma once

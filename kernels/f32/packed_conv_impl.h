@@ -52,7 +52,6 @@ struct PackedConvF32 {
   struct Plan {
     bool copies;       // into scratch
     int32_t width;     // pixels from one row to the next
-    int32_t height;    // rows of the frame, if it copies
     int64_t in, out;   // channels of a group
     int64_t depth;     // products of a sum
     int64_t blocks;    // vectors of output channels of a group
@@ -87,7 +86,6 @@ struct PackedConvF32 {
     const int32_t last_column = (w.out_w - 1) * w.stride_w + (w.kernel_w - 1) * w.dilation_w;
     plan.copies = w.top > 0 || w.left > 0 || last_row - w.top >= w.in_h || last_column - w.left >= w.in_w;
     plan.width = plan.copies ? last_column + 1 : w.in_w;
-    plan.height = last_row + 1;
     plan.in = s.in_channels / s.groups;
     plan.out = s.out_channels / s.groups;
     plan.depth = int64_t{w.kernel_h} * w.kernel_w * plan.in;
@@ -109,8 +107,17 @@ struct PackedConvF32 {
     return plan;
   }
 
-  // ---- Packed, in floats: for every group the biases, then for every block of tiles [tap][input][together][kWidth]
-  // ----
+  // Whether the frame is no larger than any sane image: a program may ask for padding without end, and gets the plain
+  // function.
+  static bool frame_fits(const ConvShape& s) {
+    constexpr double kMostNumbers = 0x1p26;
+    const Window& w = s.window;
+    const Plan plan = plan_of(s);
+    const int32_t height = (w.out_h - 1) * w.stride_h + (w.kernel_h - 1) * w.dilation_h + 1;
+    return !plan.copies || static_cast<double>(height) * plan.width * s.in_channels <= kMostNumbers;
+  }
+
+  // ---- Packed, in floats: per group its biases, then for every block of tiles [tap][input][together][kWidth] ----
 
   static int64_t group_size(const Plan& plan) { return (plan.depth + 1) * plan.blocks * kWidth; }
 
@@ -119,7 +126,7 @@ struct PackedConvF32 {
     const Plan plan = plan_of(s);
     PackedNeeds result;
     result.packed_bytes = round_up(s.groups * group_size(plan) * int64_t{sizeof(float)}, 64);
-    result.scratch_bytes = frame_bytes(plan, s);
+    result.scratch_bytes = frame_bytes(plan, s, s.window.out_h);
     const int64_t parts = plan.images * plan.results;
     result.parts = parts_worth(parts, parts * plan.depth * s.out_channels, kLeastProducts);
     return result;
@@ -171,7 +178,7 @@ struct PackedConvF32 {
     const int64_t left = least(w.left, plan.width);  // where the image begins and ends
     const int64_t right = least(left + w.in_w, plan.width);
     for (int64_t i = begin; i < end; ++i) {
-      float* const to = frame + i * plan.width * channels;
+      float* const to = frame + (i - begin) * plan.width * channels;
       const int64_t row = i - w.top;
       if (row < 0 || row >= w.in_h) {
         zero(to, plan.width * channels);
@@ -182,18 +189,21 @@ struct PackedConvF32 {
       zero(to + right * channels, (plan.width - right) * channels);
     }
   }
-  // Where those rows are to be read, as if from the frame's beginning.
+  // Where the results of row `first` find their first tap.
   static const float* framed(const Op& op, const Plan& plan, const float* image, int64_t first, int64_t last,
                              uint8_t* scratch) {
     if (!plan.copies) {
-      return image;
+      return image + first * op.shape.window.stride_h * plan.width * op.shape.in_channels;
     }
     auto* const frame = reinterpret_cast<float*>(scratch);
     copy_rows(op, plan, image, first, last, frame);
     return frame;
   }
-  static int64_t frame_bytes(const Plan& plan, const ConvShape& s) {
-    return plan.copies ? round_up(int64_t{plan.height} * plan.width * s.in_channels * int64_t{sizeof(float)}, 64) : 0;
+  // For so many rows of results.
+  static int64_t frame_bytes(const Plan& plan, const ConvShape& s, int64_t rows) {
+    const Window& w = s.window;
+    const int64_t height = (rows - 1) * w.stride_h + int64_t{w.kernel_h - 1} * w.dilation_h + 1;
+    return plan.copies ? round_up(height * plan.width * s.in_channels * int64_t{sizeof(float)}, 64) : 0;
   }
   static void copy(float* to, const float* from, int64_t n) {
     for_each_part<V>(n, [&](int64_t i, auto part) { part.store(to + i, part.load(from + i)); });
@@ -216,10 +226,13 @@ struct PackedConvF32 {
       const int64_t last = least(end, (n + 1) * plan.results);
       const int64_t ours = first - n * plan.results;
       const int64_t ours_end = last - n * plan.results;
-      const float* const from = framed(op, plan, op.x + n * w.in_h * w.in_w * s.in_channels, ours / plan.row,
-                                       (ours_end - 1) / plan.row + 1, scratch);
-      run_image(s, op.limits, plan, reinterpret_cast<const float*>(packed), from,
-                op.y + n * plan.results * s.out_channels, static_cast<int32_t>(ours), static_cast<int32_t>(ours_end));
+      const int64_t row = ours / plan.row;
+      const int64_t row_end = (ours_end - 1) / plan.row + 1;
+      const float* const image = op.x + n * w.in_h * w.in_w * s.in_channels;
+      run_image(s, op.limits, plan, reinterpret_cast<const float*>(packed),
+                framed(op, plan, image, row, row_end, scratch),
+                op.y + (n * plan.results + row * plan.row) * s.out_channels,
+                static_cast<int32_t>(ours - row * plan.row), static_cast<int32_t>(ours_end - row * plan.row));
       first = last;
     }
   }

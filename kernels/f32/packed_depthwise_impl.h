@@ -1,6 +1,7 @@
 // Depthwise convolution with packed weights in float: the rows of train/depthwise.h, with
 // bias and limits where a sum ends. Padded images are copied into scratch as for
-// packed_conv_impl.h: rows without borders are worth more than the copy takes.
+// packed_conv_impl.h, but some rows at a time, which stay in the second-level cache: rows
+// without borders are worth more than the copy takes.
 #pragma once
 
 #include <stdint.h>
@@ -28,11 +29,20 @@ struct PackedDepthwiseF32 {
     PackedNeeds result;
     result.packed_bytes =
         Direct::round_up((taps + 1) * Rows::packed_channels(s.in_channels) * int64_t{sizeof(float)}, 64);
-    result.scratch_bytes = Direct::frame_bytes(Direct::plan_of(s), s);
+    const auto plan = Direct::plan_of(s);
+    result.scratch_bytes = Direct::frame_bytes(plan, s, rows_at_once(plan, s));
     const int64_t rows = int64_t{s.batch} * s.window.out_h;
     const int64_t products = rows * s.window.out_w * s.window.kernel_h * s.window.kernel_w * s.out_channels;
     result.parts = parts_worth(rows, products, kLeastProducts);
     return result;
+  }
+
+  static int64_t rows_at_once(const typename Direct::Plan& plan, const ConvShape& s) {
+    constexpr int64_t kNumbers = 32 * 1024;
+    constexpr int64_t kLeastRows = 8;
+    const int64_t fitting = kNumbers / (int64_t{s.window.stride_h} * plan.width * s.in_channels);
+    const int64_t rows = !plan.copies ? s.window.out_h : fitting < kLeastRows ? kLeastRows : fitting;
+    return Direct::least(rows, s.window.out_h);
   }
 
   template <class Weight>
@@ -75,14 +85,14 @@ struct PackedDepthwiseF32 {
                                .rows = w.kernel_h,
                                .source = nullptr,
                                .source_step = w.dilation_h * step};
+    const int64_t at_once = rows_at_once(plan, s);
     const int64_t rows = int64_t{s.batch} * w.out_h;
     const int64_t end = rows * (part.index + 1) / part.count;
-    for (int64_t first = rows * part.index / part.count; first < end;) {  // an image, or what is ours of it
+    for (int64_t first = rows * part.index / part.count; first < end;) {  // of an image
       const int64_t n = first / w.out_h;
-      const int64_t last = Direct::least(end, (n + 1) * w.out_h);
+      const int64_t last = Direct::least(first + at_once, Direct::least(end, (n + 1) * w.out_h));
       const float* const image = op.x + n * w.in_h * w.in_w * channels;
-      const float* const from = Direct::framed(op, plan, image, first - n * w.out_h, last - n * w.out_h, scratch);
-      row.source = from + (first - n * w.out_h) * w.stride_h * step;
+      row.source = Direct::framed(op, plan, image, first - n * w.out_h, last - n * w.out_h, scratch);
       Rows::correlate_and_finish(row, {bias + width, row.taps * width, width}, nullptr, finish,
                                  {last - first, w.stride_h * step, w.out_w * channels},
                                  op.y + first * w.out_w * channels, channels);

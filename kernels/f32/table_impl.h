@@ -47,6 +47,9 @@ struct FloatKernels {
   }
 
   static PackedNeeds conv_needs(const ConvShape& s) {
+    if (!Direct::frame_fits(s)) {
+      return {};
+    }
     switch (way_of(s)) {
       case Way::kDepthwise:
         return Separate::needs(s);

@@ -304,6 +304,16 @@ TEST_SUITE("f32 tables") {
     }
   }
 
+  TEST_CASE("padding without end is left to the plain functions") {
+    ConvShape shape = kernels::fully_connected_shape(1, 64, 64);
+    shape.window.top = shape.window.left = 1 << 20;
+    shape.window.stride_h = shape.window.stride_w = 1 << 20;
+    shape.window.out_h = shape.window.out_w = 2;
+    for (const F32Table* table : vector_tables()) {
+      CHECK(table->packed->conv_needs(shape).packed_bytes == 0);
+    }
+  }
+
   TEST_CASE("add, max-pool and ReLUs have the reference's bits, average pools its numbers within rounding") {
     CAPTURE(test_seed());
     for (const F32Table* table : vector_tables()) {

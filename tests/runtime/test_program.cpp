@@ -47,23 +47,6 @@ std::vector<Kernels> all_float_kernels() {
   return result;
 }
 
-// run_program() with packed weights.
-std::vector<uint8_t> run_packed(const std::vector<uint8_t>& file, const std::vector<uint8_t>& inputs,
-                                const Kernels& kernels) {
-  Program program;
-  REQUIRE(load(file.data(), file.size(), {}, program) == Status::kOk);
-  const runtime::PackSize size = pack_size(program, kernels);
-  const auto aligned = [](std::vector<uint8_t>& bytes) {
-    return reinterpret_cast<uint8_t*>((reinterpret_cast<uintptr_t>(bytes.data()) + 63) / 64 * 64);
-  };
-  std::vector<uint8_t> packed(size.packed_bytes + 63), scratch(size.scratch_bytes + 63);
-  Kernels with = kernels;
-  with.packed = aligned(packed);
-  with.scratch = aligned(scratch);
-  pack(program, kernels, aligned(packed));
-  return run_program(file, inputs, with);
-}
-
 std::vector<float> as_floats(const std::vector<uint8_t>& bytes) {
   std::vector<float> result(bytes.size() / sizeof(float));
   std::memcpy(result.data(), bytes.data(), bytes.size());
@@ -286,10 +269,10 @@ TEST_SUITE("program") {
     CHECK(program.features() == (runtime::kFloat32 | runtime::kHalf | runtime::kHybrid | runtime::kDynamic));
     const auto expected = as_floats(net.expected_bytes);
     for (const Kernels& kernels : all_float_kernels()) {
-      for (const bool packed : {false, true}) {
+      for (const Weights weights : {Weights::kAsStored, Weights::kPacked}) {
         CAPTURE(std::string(kernels.f32->name));
-        CAPTURE(packed);
-        const auto got = as_floats((packed ? run_packed : run_program)(file, net.input_bytes, kernels));
+        CAPTURE(static_cast<int>(weights));
+        const auto got = as_floats(run_program(file, net.input_bytes, kernels, weights));
         REQUIRE(got.size() == expected.size());
         for (size_t i = 0; i < got.size(); ++i) {
           const bool dynamic = i >= got.size() - 48;  // the input was rounded to 8 bits
@@ -354,7 +337,7 @@ TEST_SUITE("program") {
     REQUIRE(expected.size() == 66);
     for (const Kernels& kernels : all_float_kernels()) {
       CAPTURE(std::string(kernels.f32->name));
-      const auto got = as_floats(run_packed(file, net.input_bytes, kernels));
+      const auto got = as_floats(run_program(file, net.input_bytes, kernels));
       REQUIRE(got.size() == expected.size());
       for (size_t i = 0; i < got.size(); ++i) {
         CHECK(std::abs(got[i] - expected[i]) <= 1e-4f);
