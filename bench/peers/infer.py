@@ -20,7 +20,7 @@ import statistics
 import subprocess
 import sys
 
-from train import BUILD, KEEP_PAGES, ROOT, Worker, busy_share, cpu_name, geomean, stop
+from train import BUILD, KEEP_PAGES, ROOT, TESTED_TORCH, Worker, busy_share, cpu_name, geomean, stop
 
 PEERS = ("onnxruntime", "pytorch", "openvino", "ncnn", "litert")
 PACKAGES = {  # module: what pip calls it
@@ -158,10 +158,11 @@ class Side(Worker):
 
     def warm_up(self):
         self.thaw()
-        found = self.ask("run 1 3")["milliseconds"]
-        self.estimate = max(1e-4, min(found))
-        found = self.ask(f"run 0 {self.steps(20)}")["milliseconds"]
-        self.estimate = max(1e-4, statistics.median(found))
+        self.estimate = max(1e-4, *self.ask("run 0 1")["milliseconds"])
+        if self.estimate < 500:
+            self.estimate = max(1e-4, min(self.ask("run 0 3")["milliseconds"]))
+            found = self.ask(f"run 0 {self.steps(20)}")["milliseconds"]
+            self.estimate = max(1e-4, statistics.median(found))
         self.freeze()
 
     def steps(self, milliseconds):
@@ -170,7 +171,8 @@ class Side(Worker):
     def measure(self, seconds):
         self.thaw()
         # Caches, clocks and threads that slept come back in the steps that nobody counts.
-        self.last = self.ask(f"run {self.steps(20)} {self.steps(1e3 * seconds)}")
+        warm = 0 if self.estimate > 200 else self.steps(20)
+        self.last = self.ask(f"run {warm} {self.steps(1e3 * seconds)}")
         self.freeze()
         self.milliseconds += self.last["milliseconds"]
         self.rounds.append(statistics.median(self.last["milliseconds"]))
@@ -344,6 +346,15 @@ def cost_text(line, side):
             f"{ready['file_bytes'] / 1000:>9.1f} {ready['library_bytes'] / 1e6:>10.1f}")  # fmt: skip
 
 
+def write_csv(lines, paths):
+    rows = [row for line in lines for row in line.csv()]
+    for path in paths:
+        with open(path, "w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, rows[0])
+            writer.writeheader()
+            writer.writerows(rows)
+
+
 # ---- The verb --------------------------------------------------------------------------------------------------
 
 
@@ -408,7 +419,7 @@ def main():
     print(f"whittle beside {', '.join(PEERS)} on {cpu_name()}; {options.rounds} turns each, milliseconds per run")
     print("ratio: the best peer's median over ours, above 1 we are faster\n")
     print(HEADER, flush=True)
-    lines = []
+    lines, paths = [], [path for path in (BUILD / "infer.csv", options.out) if path]
     for kind in options.types:
         for batch in options.batches:
             for row in options.rows:
@@ -417,6 +428,7 @@ def main():
                     line = Line(row, kind, batch, threads)
                     line.run(options, notes)
                     lines.append(line)
+                    write_csv(lines, paths)  # now, in case a later net stops us
                     print(line.text(), flush=True)
 
     print("\nthe same net? correlation with our outputs, and how often the largest output is the same")
@@ -441,16 +453,14 @@ def main():
                 print(f"\nour int8 over our float, batch {batch}, {threads}T: "
                       + ", ".join(f"{row} {ratio:.2f}" for row, ratio in pairs))  # fmt: skip
 
+    versions = {side.name: side.ready["version"] for side in lines[0].peers}
+    notes.append("versions: " + ", ".join(f"{name} {version}" for name, version in versions.items()))
+    if not versions["pytorch"].startswith(TESTED_TORCH + "."):
+        notes.append(f"the comparison was made for PyTorch {TESTED_TORCH}")
     busy = max(busy, busy_share())
     if busy > 0.05:
         notes.append(f"the CPUs were {100 * busy:.0f} % busy with other work: a loaded machine")
-    rows = [row for line in lines for row in line.csv()]
-    for path in filter(None, [BUILD / "infer.csv", options.out]):
-        with open(path, "w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, rows[0])
-            writer.writeheader()
-            writer.writerows(rows)
-        notes.append(f"all figures: {path}")
+    notes += [f"all figures: {path}" for path in paths]
     print()
     for note in dict.fromkeys(notes):
         print(f"- {note}")
