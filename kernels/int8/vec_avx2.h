@@ -80,11 +80,15 @@ struct Avx2Int8Vec {
   static constexpr int32_t kWords = 2;
   static constexpr int32_t shift(int32_t zero_point) { return -zero_point; }
 
-  // acc += products of two codes and two weights per lane. GCC 12 adds the products of both words first and spills the
-  // sums, which takes twice as long; in this order it cannot.
+  // acc += products of two codes and two weights per lane. GCC 12, left free, adds the products of both words first and
+  // spills the sums, which takes a fifth longer; clang 14 spills them where the order is fixed.
   [[gnu::always_inline]] static void multiply_add(Ints& acc, Ints x, Ints w) {
+#if defined(__clang__)
+    acc = _mm256_add_epi32(acc, _mm256_madd_epi16(x, w));
+#else
     Ints products;
     asm("vpmaddwd %3, %2, %1\n\tvpaddd %1, %0, %0" : "+x"(acc), "=&x"(products) : "x"(x), "x"(w));
+#endif
   }
   static constexpr bool kReadsCodes = false;
 
