@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <vector>
 
 #include "datasets/dataset.h"
 #include "layers/module.h"
@@ -17,6 +18,7 @@ struct Metrics {
 
 struct EvaluateOptions {
   int64_t batch = 256;
+  std::vector<bool>* right = nullptr;  // classification: whether each sample's answer is right is appended here
 };
 
 // Runs the model over the whole set, in evaluation mode and without recording.
@@ -33,6 +35,7 @@ struct MetricSums {
   double right = 0;
   double squared_error = 0;
   int64_t samples = 0;
+  std::vector<bool>* each = nullptr;  // gets a bit for every answer, if it is there
 
   void add(double batch_loss, const Tensor& output, const data::Batch& batch, const data::Preprocessing& scaling);
   Metrics metrics() const;
