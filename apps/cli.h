@@ -27,10 +27,10 @@ class Interrupted : public Error {
 
 void add_bench(CLI::App& program);
 void add_data(CLI::App& program);
+void add_doctor(CLI::App& program);
 void add_eval(CLI::App& program);
 void add_explain(CLI::App& program);
 void add_export(CLI::App& program);
-void add_info(CLI::App& program);
 void add_inspect(CLI::App& program);
 void add_prune(CLI::App& program);
 void add_quantize(CLI::App& program);
