@@ -77,7 +77,8 @@ void add_eval(CLI::App& program) {
   const auto options = std::make_shared<Options>();
   verb->add_option("MODEL", options->model, "A checkpoint, or a program (.wtl)")->required();
   add_data_arguments(*verb, options->data);
-  verb->add_option("--split", options->split, "train, validation or test")->capture_default_str();
+  offer(verb->add_option("--split", options->split, "train, validation or test"), {"train", "validation", "test"})
+      ->capture_default_str();
   verb->add_option("--save-codes", options->save_codes,
                    "Of a program: write each sample's input bytes to NAME.in and its output bytes to NAME.out");
   verb->add_option("--threads", options->threads, "Threads that compute; 0: all there are")->capture_default_str();

@@ -124,7 +124,7 @@ void add_export(CLI::App& program) {
   const auto options = std::make_shared<Options>();
   verb->add_option("MODEL", options->model, "A checkpoint: quantized for integer arithmetic, or as trained")
       ->required();
-  verb->add_option("--to", options->to, "wtl: a program (docs/format.md)")->capture_default_str();
+  offer(verb->add_option("--to", options->to, "wtl: a program (docs/format.md)"), {"wtl"})->capture_default_str();
   verb->add_option("--out", options->out, "The file to write");
   verb->add_option("--verify", options->verify, "Compare program and model on so many test samples")
       ->capture_default_str();

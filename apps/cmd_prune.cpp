@@ -757,8 +757,10 @@ class Pruning {
 
 void add_method_arguments(CLI::App& verb, Options& o) {
   PruneSpec& spec = o.spec;
-  verb.add_option("--method", spec.method,
-                  "magnitude, random, taylor, fisher, bn-gamma, activation, edge; while training also movement and l1")
+  offer(verb.add_option(
+            "--method", spec.method,
+            "magnitude, random, taylor, fisher, bn-gamma, activation, edge; while training also movement and l1"),
+        {"magnitude", "random", "taylor", "fisher", "bn-gamma", "activation", "edge", "movement", "l1"})
       ->capture_default_str();
   verb.add_option("--amount", spec.amount, "Share of weights, blocks or channels that are gone at the end");
   verb.add_option("--sigma", spec.sigma, "In place of --amount: weights up to so many deviations of their layer go");
@@ -768,7 +770,8 @@ void add_method_arguments(CLI::App& verb, Options& o) {
       ->allow_extra_args(false);
   verb.add_option("--granularity", spec.granularity, "element, block:1x4, nm:2:4, nm:2:4x16 or channel")
       ->capture_default_str();
-  verb.add_option("--scope", spec.scope, "local: the amount of each layer; global: of all together")
+  offer(verb.add_option("--scope", spec.scope, "local: the amount of each layer; global: of all together"),
+        {"local", "global"})
       ->capture_default_str();
   verb.add_option("--power", spec.power, "Of the mean over a block or channel: 1, 2, ... or inf")
       ->capture_default_str();
@@ -776,7 +779,8 @@ void add_method_arguments(CLI::App& verb, Options& o) {
   verb.add_option("--skip", spec.skip, "Not these layers; layer1 stands for all below it")
       ->delimiter(',')
       ->allow_extra_args(false);
-  verb.add_option("--last", spec.last, "The last layer: spare, half (of each round's share) or same")
+  offer(verb.add_option("--last", spec.last, "The last layer: spare, half (of each round's share) or same"),
+        {"spare", "half", "same"})
       ->capture_default_str();
   verb.add_option("--prune-seed", spec.seed, "Of random scores")->capture_default_str();
   verb.add_option("--score-samples", o.score.samples, "Training samples that taylor, fisher and activation look at")
@@ -829,7 +833,9 @@ void add_prune(CLI::App& program) {
           "AMOUNT,...: prune the whole model by each and measure; edge and edge-dense are that project's lists")
       ->delimiter(',')
       ->allow_extra_args(false);
-  verb->add_option("--split", options->split, "Measure on train, validation or test")->capture_default_str();
+  offer(verb->add_option("--split", options->split, "Measure on train, validation or test"),
+        {"train", "validation", "test"})
+      ->capture_default_str();
   verb->option_defaults()->group("Data");
   add_data_arguments(*verb, options->data);
   verb->option_defaults()->group("Retraining");

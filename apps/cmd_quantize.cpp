@@ -343,8 +343,10 @@ void add_quantize(CLI::App& program) {
   CLI::App* verb = program.add_subcommand("quantize", "Put a trained model's weights and activations on grids");
   const auto options = std::make_shared<Options>();
   verb->add_option("MODEL", options->model, "A checkpoint written by train")->required();
-  verb->add_option("--method", options->method,
-                   "static: integer arithmetic; dynamic: ranges found at run time; hybrid: float activations; fp16")
+  offer(verb->add_option(
+            "--method", options->method,
+            "static: integer arithmetic; dynamic: ranges found at run time; hybrid: float activations; fp16"),
+        {"static", "dynamic", "hybrid", "fp16"})
       ->capture_default_str();
   verb->option_defaults()->group("Grids");
   verb->add_option("--bits", options->bits, "Bits of weights, 1 to 16")->capture_default_str();
@@ -352,10 +354,12 @@ void add_quantize(CLI::App& program) {
       ->capture_default_str();
   verb->add_option("--per", options->per, "One weight grid per channel, tensor or group:N inputs")
       ->capture_default_str();
-  verb->add_option("--weight-range", options->weight_range,
-                   "minmax, percentile or mse; default minmax from 8 bits on, else mse");
-  verb->add_option("--activation-range", options->activation_range,
-                   "minmax, average, percentile, mse or entropy; default mse up to 8 bits, else minmax");
+  offer(verb->add_option("--weight-range", options->weight_range,
+                         "minmax, percentile or mse; default minmax from 8 bits on, else mse"),
+        {"minmax", "percentile", "mse"});
+  offer(verb->add_option("--activation-range", options->activation_range,
+                         "minmax, average, percentile, mse or entropy; default mse up to 8 bits, else minmax"),
+        {"minmax", "average", "percentile", "mse", "entropy"});
   verb->add_option("--percentile", options->percentile, "Of the ranges by percentile")->capture_default_str();
   verb->add_flag("--asymmetric-weights", options->asymmetric_weights,
                  "Weight grids with zero-points (simulation only)");
@@ -367,8 +371,10 @@ void add_quantize(CLI::App& program) {
       ->capture_default_str();
   verb->option_defaults()->group("Other grids of weights, for --method hybrid (docs/grids.md)");
   verb->add_option("--grid", options->grid, quant::grid_names());
-  verb->add_option("--rounding", options->rounding,
-                   "nearest, nearest-up, stochastic or floor; adaround: learned on calibration data, without --grid")
+  offer(verb->add_option(
+            "--rounding", options->rounding,
+            "nearest, nearest-up, stochastic or floor; adaround: learned on calibration data, without --grid"),
+        {"nearest", "nearest-up", "stochastic", "floor", "adaround"})
       ->capture_default_str();
   verb->add_flag("--zero", options->zero, "One level is exactly 0 (landmark sets and k-means)");
   verb->add_option("--terms", options->terms, "multipoint: terms of every channel, 2; with --output-error the most, 4");
@@ -392,8 +398,9 @@ void add_quantize(CLI::App& program) {
   verb->add_flag("--sensitivity", options->sensitivity, "Print how much each layer alone hurts");
   verb->option_defaults()->group("Data");
   add_data_arguments(*verb, options->data);
-  verb->add_option("--calib", options->data.name,
-                   "The same as --data: whose training part calibrates (default: the model's own)");
+  offer(verb->add_option("--calib", options->data.name,
+                         "The same as --data: whose training part calibrates (default: the model's own)"),
+        data_names());
   verb->add_option("--samples", options->samples, "Samples that calibrate")->capture_default_str();
   verb->option_defaults()->group("Files, threads, output");
   verb->add_option("--out", options->out, "Where to save the quantized model");

@@ -76,6 +76,14 @@ void print_models(bool json) {
   }
 }
 
+std::vector<std::string> model_names() {
+  std::vector<std::string> names = {"list"};
+  for (const zoo::Entry& entry : zoo::list()) {
+    names.emplace_back(entry.name);
+  }
+  return names;
+}
+
 // Whatever is wrong with the command itself is said before a file is read or written.
 void check(const Options& options, const data::DataInfo& about) {
   if (options.from.empty()) {
@@ -248,7 +256,8 @@ void train(Options& options) {
 void add_train(CLI::App& program) {
   CLI::App* verb = program.add_subcommand("train", "Train a model of the zoo on a data set");
   const auto options = std::make_shared<Options>();
-  verb->add_option("--model", options->model, "Model of the zoo; `--model list` names them and what they take");
+  offer(verb->add_option("--model", options->model, "Model of the zoo; `--model list` names them and what they take"),
+        model_names());
   verb->add_option("--from", options->from, "Go on with a saved model instead, on its own data if there is no --data");
   verb->option_defaults()->group("Model");  // of what is added from here on
   add_model_arguments(*verb, options->shape);
@@ -278,8 +287,9 @@ void add_train(CLI::App& program) {
   verb->add_flag("--resume", options->fit.resume, "Go on from the state saved beside --out");
   verb->add_option("--log", options->log, "CSV file, a line per epoch");
   verb->add_option("--workers", options->fit.workers, "Threads that prepare batches")->capture_default_str();
-  verb->add_option("--convolution", options->convolution,
-                   "How 3x3 convolutions are computed: auto, direct, winograd2 or winograd4")
+  offer(verb->add_option("--convolution", options->convolution,
+                         "How 3x3 convolutions are computed: auto, direct, winograd2 or winograd4"),
+        {"auto", "direct", "winograd2", "winograd4"})
       ->capture_default_str();
   verb->add_option("--threads", options->threads, "Threads that compute; 0: all there are")->capture_default_str();
   verb->add_flag("--quiet", options->quiet, "No progress");
