@@ -15,6 +15,7 @@
 #include "apps/machine.h"
 #include "apps/models.h"
 #include "apps/program.h"
+#include "apps/runs/recorder.h"
 #include "apps/text.h"
 #include "core/checkpoint.h"
 #include "core/error.h"
@@ -30,7 +31,7 @@ namespace {
 
 struct Options {
   std::string model;
-  int64_t runs = 200;
+  int64_t repeats = 200;
   int threads = 1;
   bool json = false;
 };
@@ -50,7 +51,7 @@ std::vector<int64_t> program_times(const ProgramFile& program, const Options& op
       std::ranges::generate(input, [&] { return static_cast<uint8_t>(rng.below(256)); });
     }
     const std::vector<uint8_t> sample(input.begin(), input.end());  // the plan may reuse its place
-    of_thread[static_cast<size_t>(t)] = times_of(options.runs, [&] {
+    of_thread[static_cast<size_t>(t)] = times_of(options.repeats, [&] {
       std::ranges::copy(sample, input.begin());
       lease.run();
     });
@@ -62,8 +63,8 @@ std::vector<int64_t> program_times(const ProgramFile& program, const Options& op
   return all;
 }
 
-void bench(const Options& options) {
-  require(options.runs >= 1 && options.runs <= 10'000'000, "bench", "--runs ", options.runs,
+void bench(const Options& options, Recorder& run) {
+  require(options.repeats >= 1 && options.repeats <= 10'000'000, "bench", "--repeats ", options.repeats,
           " is not between 1 and 10000000");
   require(options.threads >= 1 && options.threads <= 1024, "bench", "--threads ", options.threads,
           " is not between 1 and 1024");
@@ -76,13 +77,15 @@ void bench(const Options& options) {
     file.require_one_each();
     const bool integer_only = (file.engine().program().features() & ~runtime::kIntegerFeatures) == 0;
     const runtime::Kernels& tables = file.engine().kernels();
+    run.begin({.model = model_name(file.about()), .from = options.model});
     kernels = integer_only ? tables.int8->name : std::string(tables.int8->name) + ", " + tables.f32->name;
     times = program_times(file, options);
   } else {
     const Checkpoint checkpoint = load_checkpoint(options.model);
     const std::shared_ptr<Module> model = load_model(checkpoint);
+    run.begin({.model = model_name(checkpoint), .from = options.model});
     kernels = train_kernels().name;
-    times = times_of(*model, one_sample(*zoo::description_of(checkpoint).options.input), options.runs);
+    times = times_of(*model, one_sample(*zoo::description_of(checkpoint).options.input), options.repeats);
   }
   const auto microseconds = [&](size_t percent) { return microseconds_at(times, percent); };
   std::cout << std::fixed << std::setprecision(2) << options.model << ": one sample in " << microseconds(50)
@@ -92,17 +95,18 @@ void bench(const Options& options) {
                 : program            ? " at once"
                                      : " threads")
             << ", kernels " << kernels << ", " << printable(cpu_model()) << '\n';
+  run.latency({.median_us = microseconds(50),
+               .p10_us = microseconds(10),
+               .p90_us = microseconds(90),
+               .repeats = static_cast<int64_t>(times.size()),
+               .threads = options.threads,
+               .kernels = kernels});
+  const Json json = {{"model", options.model},     {"program", program},         {"median_us", microseconds(50)},
+                     {"p10_us", microseconds(10)}, {"p90_us", microseconds(90)}, {"runs", times.size()},
+                     {"threads", options.threads}, {"kernels", kernels},         {"cpu", cpu_model()}};
+  run.result(json);
   if (options.json) {
-    std::cout << json_line({{"model", options.model},
-                            {"program", program},
-                            {"median_us", microseconds(50)},
-                            {"p10_us", microseconds(10)},
-                            {"p90_us", microseconds(90)},
-                            {"runs", times.size()},
-                            {"threads", options.threads},
-                            {"kernels", kernels},
-                            {"cpu", cpu_model()}})
-              << '\n';
+    std::cout << json_line(json) << '\n';
   }
 }
 
@@ -113,13 +117,14 @@ void add_bench(CLI::App& program) {
   const auto options = std::make_shared<Options>();
   verb->add_option("MODEL", options->model, "A program (.wtl), or a checkpoint, of which evaluation is measured")
       ->required();
-  verb->add_option("--runs", options->runs, "How often, for each thread of a program")->capture_default_str();
+  verb->add_option("--repeats", options->repeats, "How often, for each thread of a program")->capture_default_str();
   verb->add_option("--threads", options->threads,
                    "Of a program: samples that run at once, each on one thread; of a checkpoint: threads that compute")
       ->capture_default_str();
   verb->add_flag("--json", options->json, "The last line is a JSON object with the results");
-  verb->callback([options] { bench(*options); });
-  set_example(*verb, "whittle bench q.wtl --runs 1000");
+  const auto run = std::make_shared<Recorder>(*verb);
+  verb->callback([options, run] { run->record([&] { bench(*options, *run); }); });
+  set_example(*verb, "whittle bench q.wtl --repeats 1000");
 }
 
 }  // namespace whittle::apps

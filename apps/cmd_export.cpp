@@ -11,6 +11,7 @@
 #include "apps/data_options.h"
 #include "apps/models.h"
 #include "apps/program.h"
+#include "apps/runs/recorder.h"
 #include "apps/text.h"
 #include "core/checkpoint.h"
 #include "core/error.h"
@@ -72,7 +73,7 @@ int64_t differing(Module& model, const ProgramFile& program, const data::Dataset
   return differ;
 }
 
-void export_model(const Options& options) {
+void export_model(const Options& options, Recorder& run) {
   require(options.to == "wtl", "export", "there is no format '", options.to, "'; there is wtl");
   require(!options.out.empty(), "export", "--out is missing");
   require(options.verify >= 0, "export", "--verify ", options.verify, " is negative");
@@ -82,7 +83,9 @@ void export_model(const Options& options) {
   const Shape sample = *zoo::description_of(checkpoint).options.input;
   const deploy::Lowered lowered = deploy::lower(*model, sample, {.metadata = metadata_of(checkpoint)});
   const std::vector<uint8_t> bytes = deploy::bytes_of(lowered);
+  run.begin({.model = model_name(checkpoint), .from = options.model});
   replace_file(options.out, std::as_bytes(std::span(bytes)));
+  run.wrote(options.out);
 
   const ProgramFile program(options.out);
   const runtime::Program& loaded = program.engine().program();
@@ -112,6 +115,7 @@ void export_model(const Options& options) {
     require(differ == 0 || !integer_only, "export", "the program and the model differ on ", differ, " of ", samples,
             " samples; this is a defect of whittle");
   }
+  run.result(json);
   if (options.json) {
     std::cout << json_line(json) << '\n';
   }
@@ -132,7 +136,8 @@ void add_export(CLI::App& program) {
   verb->add_option("--data-dir", options->data_dir, "Folder of the data files (default: $WHITTLE_DATA)");
   verb->add_option("--threads", options->threads, "Threads that compute; 0: all there are")->capture_default_str();
   verb->add_flag("--json", options->json, "The last line is a JSON object with the results");
-  verb->callback([options] { export_model(*options); });
+  const auto run = std::make_shared<Recorder>(*verb);
+  verb->callback([options, run] { run->record([&] { export_model(*options, *run); }); });
   set_example(*verb,
               "whittle quantize m.safetensors --out q.safetensors\n"
               "  whittle export q.safetensors --out q.wtl --verify 10000\n"

@@ -61,7 +61,7 @@ TEST_SUITE("completion") {
   TEST_CASE("bash completes verbs, options, and the words they take" * doctest::skip(!Bash::available())) {
     const Bash bash;
     const Words verbs = bash.offers({""});
-    for (const char* verb : {"train", "eval", "doctor", "completion"}) {
+    for (const char* verb : {"train", "eval", "runs", "doctor", "completion"}) {
       CHECK(has(verbs, verb));
     }
     CHECK(bash.offers({"qua"}) == Words{"quantize"});
@@ -74,6 +74,7 @@ TEST_SUITE("completion") {
     CHECK(bash.offers({"quantize", "m.safetensors", "--method", "h"}) == Words{"hybrid"});
     CHECK(bash.offers({"data", "i"}) == Words{"info"});
     CHECK(has(bash.offers({"data", "info", "m"}), "mnist"));
+    CHECK(bash.offers({"runs", "runs.db", "sh"}) == Words{"show"});
     CHECK(bash.offers({"completion", "z"}) == Words{"zsh"});
     CHECK(bash.offers({"train", "--out", ""}).empty());  // files, which are bash's own affair
     CHECK(bash.offers({"eval", ""}).empty());
