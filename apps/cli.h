@@ -11,6 +11,7 @@
 
 #include <CLI/CLI.hpp>
 #include <string>
+#include <vector>
 
 #include "core/error.h"
 
@@ -26,17 +27,23 @@ class Interrupted : public Error {
 };
 
 void add_bench(CLI::App& program);
+void add_completion(CLI::App& program);
 void add_data(CLI::App& program);
+void add_doctor(CLI::App& program);
 void add_eval(CLI::App& program);
 void add_explain(CLI::App& program);
 void add_export(CLI::App& program);
-void add_info(CLI::App& program);
 void add_inspect(CLI::App& program);
 void add_prune(CLI::App& program);
 void add_quantize(CLI::App& program);
+void add_runs(CLI::App& program);
 void add_train(CLI::App& program);
 
 // Every verb's --help ends with an example that can be pasted.
 inline void set_example(CLI::App& verb, const std::string& example) { verb.footer("Example:\n  " + example); }
+
+// What an option or argument can be where it is one of a few words: `whittle completion` tells shells. The value is
+// checked by whoever uses it.
+CLI::Option* offer(CLI::Option* option, std::vector<std::string> words);
 
 }  // namespace whittle::apps

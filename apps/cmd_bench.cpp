@@ -15,6 +15,7 @@
 #include "apps/machine.h"
 #include "apps/models.h"
 #include "apps/program.h"
+#include "apps/runs/recorder.h"
 #include "apps/text.h"
 #include "core/checkpoint.h"
 #include "core/error.h"
@@ -30,7 +31,7 @@ namespace {
 
 struct Options {
   std::string model;
-  int64_t runs = 200;
+  int64_t repeats = 200;
   int threads = 1;
   int at_once = 1;
   bool json = false;
@@ -51,7 +52,7 @@ std::vector<int64_t> program_times(const ProgramFile& program, const Options& op
       std::ranges::generate(input, [&] { return static_cast<uint8_t>(rng.below(256)); });
     }
     const std::vector<uint8_t> sample(input.begin(), input.end());  // the plan may reuse its place
-    of_thread[static_cast<size_t>(t)] = times_of(options.runs, [&] {
+    of_thread[static_cast<size_t>(t)] = times_of(options.repeats, [&] {
       std::ranges::copy(sample, input.begin());
       lease.run();
     });
@@ -63,8 +64,8 @@ std::vector<int64_t> program_times(const ProgramFile& program, const Options& op
   return all;
 }
 
-void bench(const Options& options) {
-  require(options.runs >= 1 && options.runs <= 10'000'000, "bench", "--runs ", options.runs,
+void bench(const Options& options, Recorder& run) {
+  require(options.repeats >= 1 && options.repeats <= 10'000'000, "bench", "--repeats ", options.repeats,
           " is not between 1 and 10000000");
   for (const int count : {options.threads, options.at_once}) {
     require(count >= 1 && count <= 256, "bench", "--threads and --at-once are from 1 to 256, not ", count);
@@ -81,13 +82,15 @@ void bench(const Options& options) {
     file.require_one_each();
     const bool integer_only = (file.engine().program().features() & ~runtime::kIntegerFeatures) == 0;
     const runtime::Kernels& tables = file.engine().kernels();
+    run.begin({.model = model_name(file.about()), .from = options.model});
     kernels = integer_only ? tables.int8->name : std::string(tables.int8->name) + ", " + tables.f32->name;
     times = program_times(file, options);
   } else {
     const Checkpoint checkpoint = load_checkpoint(options.model);
     const std::shared_ptr<Module> model = load_model(checkpoint);
+    run.begin({.model = model_name(checkpoint), .from = options.model});
     kernels = train_kernels().name;
-    times = times_of(*model, one_sample(*zoo::description_of(checkpoint).options.input), options.runs);
+    times = times_of(*model, one_sample(*zoo::description_of(checkpoint).options.input), options.repeats);
   }
   const auto microseconds = [&](size_t percent) { return microseconds_at(times, percent); };
   std::cout << std::fixed << std::setprecision(2) << options.model << ": one sample in " << microseconds(50)
@@ -95,18 +98,25 @@ void bench(const Options& options) {
             << " runs, " << options.threads << (options.threads == 1 ? " thread" : " threads")
             << (options.at_once > 1 ? " each, " + std::to_string(options.at_once) + " at once" : "") << ", kernels "
             << kernels << ", " << printable(cpu_model()) << '\n';
+  run.latency({.median_us = microseconds(50),
+               .p10_us = microseconds(10),
+               .p90_us = microseconds(90),
+               .repeats = static_cast<int64_t>(times.size()),
+               .threads = options.threads,
+               .kernels = kernels});
+  const Json json = {{"model", options.model},
+                     {"program", program},
+                     {"median_us", microseconds(50)},
+                     {"p10_us", microseconds(10)},
+                     {"p90_us", microseconds(90)},
+                     {"runs", times.size()},
+                     {"threads", options.threads},
+                     {"at_once", options.at_once},
+                     {"kernels", kernels},
+                     {"cpu", cpu_model()}};
+  run.result(json);
   if (options.json) {
-    std::cout << json_line({{"model", options.model},
-                            {"program", program},
-                            {"median_us", microseconds(50)},
-                            {"p10_us", microseconds(10)},
-                            {"p90_us", microseconds(90)},
-                            {"runs", times.size()},
-                            {"threads", options.threads},
-                            {"at_once", options.at_once},
-                            {"kernels", kernels},
-                            {"cpu", cpu_model()}})
-              << '\n';
+    std::cout << json_line(json) << '\n';
   }
 }
 
@@ -117,13 +127,14 @@ void add_bench(CLI::App& program) {
   const auto options = std::make_shared<Options>();
   verb->add_option("MODEL", options->model, "A program (.wtl), or a checkpoint, of which evaluation is measured")
       ->required();
-  verb->add_option("--runs", options->runs, "How often; with --at-once each")->capture_default_str();
+  verb->add_option("--repeats", options->repeats, "How often; with --at-once each")->capture_default_str();
   verb->add_option("--threads", options->threads, "Threads that share the work on one sample")->capture_default_str();
   verb->add_option("--at-once", options->at_once, "Of a program: samples that run at once, each on one thread")
       ->capture_default_str();
   verb->add_flag("--json", options->json, "The last line is a JSON object with the results");
-  verb->callback([options] { bench(*options); });
-  set_example(*verb, "whittle bench q.wtl --runs 1000");
+  const auto run = std::make_shared<Recorder>(*verb);
+  verb->callback([options, run] { run->record([&] { bench(*options, *run); }); });
+  set_example(*verb, "whittle bench q.wtl --repeats 1000");
 }
 
 }  // namespace whittle::apps

@@ -96,14 +96,14 @@ void add_data(CLI::App& program) {
   set_example(*all, "whittle data list");
 
   CLI::App* one = verb->add_subcommand("info", "Describe a data set and check its files");
-  one->add_option("NAME", options->data.name, "Data set")->required();
+  offer(one->add_option("NAME", options->data.name, "Data set")->required(), data_names());
   one->add_option("--data-dir", options->data.dir, "Folder of the data files (default: $WHITTLE_DATA)");
   one->add_flag("--json", options->json, "Print one line of JSON");
   one->callback([options] { info(*options); });
   set_example(*one, "whittle data info mnist --data-dir data");
 
   CLI::App* get = verb->add_subcommand("fetch", "Download what is missing, verified by SHA-256");
-  get->add_option("NAME", options->data.name, "Data set")->required();
+  offer(get->add_option("NAME", options->data.name, "Data set")->required(), data_names());
   get->add_option("--data-dir", options->data.dir, "Folder of the data files (default: $WHITTLE_DATA)");
   get->callback([options] { fetch(*options); });
   set_example(*get, "whittle data fetch mnist --data-dir data");

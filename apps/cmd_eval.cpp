@@ -11,6 +11,7 @@
 #include "apps/metrics_text.h"
 #include "apps/models.h"
 #include "apps/program.h"
+#include "apps/runs/recorder.h"
 #include "apps/text.h"
 #include "core/checkpoint.h"
 #include "core/error.h"
@@ -31,7 +32,7 @@ struct Options {
   bool json = false;
 };
 
-void eval(const Options& options) {
+void eval(const Options& options, Recorder& run) {
   set_num_threads(options.threads);
   std::optional<ProgramFile> program;
   Checkpoint checkpoint;
@@ -50,22 +51,24 @@ void eval(const Options& options) {
 
   require(options.save_codes.empty() || program.has_value(), "eval", "--save-codes is for programs, ", options.model,
           " is a checkpoint");
+  run.begin({.model = model_name(checkpoint), .data = name, .from = options.model});
   RunBytes codes;
-  const Metrics metrics = program.has_value()
-                              ? evaluate(*program, chosen, options.save_codes.empty() ? nullptr : &codes)
-                              : evaluate(*model, chosen);
+  const Metrics metrics = program.has_value() ? run.measure(*program, chosen, about, options.split,
+                                                            options.save_codes.empty() ? nullptr : &codes)
+                                              : run.measure(*model, chosen, about, "", options.split);
   if (!options.save_codes.empty()) {
     replace_file(options.save_codes + ".in", std::as_bytes(std::span(codes.inputs)));
     replace_file(options.save_codes + ".out", std::as_bytes(std::span(codes.outputs)));
   }
   std::cout << name << ' ' << options.split << ": " << sentence(metrics, about) << '\n';
+  Json json = {{"model", options.model}, {"data", name}, {options.split, to_json(metrics, about)}};
+  if (model != nullptr) {
+    json["parameters"] = trainable_count(*model);
+  } else {
+    json["bytes"] = program->bytes().size();
+  }
+  run.result(json);
   if (options.json) {
-    Json json = {{"model", options.model}, {"data", name}, {options.split, to_json(metrics, about)}};
-    if (model != nullptr) {
-      json["parameters"] = trainable_count(*model);
-    } else {
-      json["bytes"] = program->bytes().size();
-    }
     std::cout << json_line(json) << '\n';
   }
 }
@@ -77,12 +80,14 @@ void add_eval(CLI::App& program) {
   const auto options = std::make_shared<Options>();
   verb->add_option("MODEL", options->model, "A checkpoint, or a program (.wtl)")->required();
   add_data_arguments(*verb, options->data);
-  verb->add_option("--split", options->split, "train, validation or test")->capture_default_str();
+  offer(verb->add_option("--split", options->split, "train, validation or test"), {"train", "validation", "test"})
+      ->capture_default_str();
   verb->add_option("--save-codes", options->save_codes,
                    "Of a program: write each sample's input bytes to NAME.in and its output bytes to NAME.out");
   verb->add_option("--threads", options->threads, "Threads that compute; 0: all there are")->capture_default_str();
   verb->add_flag("--json", options->json, "The last line is a JSON object with the results");
-  verb->callback([options] { eval(*options); });
+  const auto run = std::make_shared<Recorder>(*verb);
+  verb->callback([options, run] { run->record([&] { eval(*options, *run); }); });
   set_example(*verb, "whittle eval m.safetensors --json");
 }
 

@@ -11,6 +11,7 @@
 #include "apps/data_options.h"
 #include "apps/models.h"
 #include "apps/program.h"
+#include "apps/runs/recorder.h"
 #include "apps/text.h"
 #include "core/checkpoint.h"
 #include "core/error.h"
@@ -73,7 +74,7 @@ int64_t differing(Module& model, const ProgramFile& program, const data::Dataset
   return differ;
 }
 
-void export_model(const Options& options) {
+void export_model(const Options& options, Recorder& run) {
   require(options.to == "wtl", "export", "there is no format '", options.to, "'; there is wtl");
   require(!options.out.empty(), "export", "--out is missing");
   require(options.batch >= 1 && options.batch <= 65536, "export", "--batch ", options.batch,
@@ -88,7 +89,9 @@ void export_model(const Options& options) {
   const deploy::Lowered lowered =
       deploy::lower(*model, sample, {.metadata = metadata_of(checkpoint), .batch = options.batch});
   const std::vector<uint8_t> bytes = deploy::bytes_of(lowered);
+  run.begin({.model = model_name(checkpoint), .from = options.model});
   replace_file(options.out, std::as_bytes(std::span(bytes)));
+  run.wrote(options.out);
 
   const ProgramFile program(options.out);
   const runtime::Program& loaded = program.engine().program();
@@ -118,6 +121,7 @@ void export_model(const Options& options) {
     require(differ == 0 || !integer_only, "export", "the program and the model differ on ", differ, " of ", samples,
             " samples; this is a defect of whittle");
   }
+  run.result(json);
   if (options.json) {
     std::cout << json_line(json) << '\n';
   }
@@ -130,7 +134,7 @@ void add_export(CLI::App& program) {
   const auto options = std::make_shared<Options>();
   verb->add_option("MODEL", options->model, "A checkpoint: quantized for integer arithmetic, or as trained")
       ->required();
-  verb->add_option("--to", options->to, "wtl: a program (docs/format.md)")->capture_default_str();
+  offer(verb->add_option("--to", options->to, "wtl: a program (docs/format.md)"), {"wtl"})->capture_default_str();
   verb->add_option("--out", options->out, "The file to write");
   verb->add_option("--batch", options->batch, "Samples that one run of the program computes")->capture_default_str();
   verb->add_option("--verify", options->verify, "Compare program and model on so many test samples")
@@ -139,7 +143,8 @@ void add_export(CLI::App& program) {
   verb->add_option("--data-dir", options->data_dir, "Folder of the data files (default: $WHITTLE_DATA)");
   verb->add_option("--threads", options->threads, "Threads that compute; 0: all there are")->capture_default_str();
   verb->add_flag("--json", options->json, "The last line is a JSON object with the results");
-  verb->callback([options] { export_model(*options); });
+  const auto run = std::make_shared<Recorder>(*verb);
+  verb->callback([options, run] { run->record([&] { export_model(*options, *run); }); });
   set_example(*verb,
               "whittle quantize m.safetensors --out q.safetensors\n"
               "  whittle export q.safetensors --out q.wtl --verify 10000\n"

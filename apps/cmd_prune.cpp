@@ -19,6 +19,7 @@
 #include "apps/metrics_text.h"
 #include "apps/models.h"
 #include "apps/pruning.h"
+#include "apps/runs/recorder.h"
 #include "apps/stopping.h"
 #include "apps/text.h"
 #include "apps/training_options.h"
@@ -257,8 +258,9 @@ constexpr int64_t kLatencyRuns = 100;
 
 class Pruning {
  public:
-  explicit Pruning(const Options& options)
+  Pruning(const Options& options, Recorder& run)
       : options_(options),
+        run_(run),
         checkpoint_(load_checkpoint(options.model)),
         description_(zoo::description_of(checkpoint_)),
         model_(load_model(checkpoint_)) {
@@ -281,12 +283,14 @@ class Pruning {
   }
 
   void run() {
+    run_.begin(
+        {.model = description_.name, .data = data_.has_value() ? data_->arguments.name : "", .from = options_.model});
     if (options_.scans()) {
       scan();
       return;
     }
     const Summary before = summarize(*model_, input_);
-    const std::optional<Metrics> metrics_before = measured();
+    const std::optional<Metrics> metrics_before = measured("before");
     if (options_.compact) {
       latency_before_ = latency();
     }
@@ -310,11 +314,11 @@ class Pruning {
   }
 
  private:
-  std::optional<Metrics> measured() const {
+  std::optional<Metrics> measured(const char* stage) const {
     if (!data_.has_value() || data_->splits.test.empty()) {
       return std::nullopt;
     }
-    return evaluate(*model_, data_->splits.test);
+    return run_.measure(*model_, data_->splits.test, *about_, stage);
   }
 
   prune::Scores scores() const {
@@ -508,8 +512,9 @@ class Pruning {
     Progress progress(std::cout, {.terminal = isatty(STDOUT_FILENO) != 0, .classification = !about_->regression});
     const FitResult result = [&] {
       const StopOnSignal stopping;
-      return fit(*model_, data_->splits, how, options_.quiet ? nullptr : &progress);
+      return fit(*model_, data_->splits, how, run_.watch(options_.quiet ? nullptr : &progress));
     }();
+    run_.trained(result);
     if (result.interrupted) {
       throw Interrupted(StopOnSignal::signal(),
                         "[prune] interrupted " + where + "; the same command with --resume goes on");
@@ -556,6 +561,7 @@ class Pruning {
     result.metadata[kPruneKey] = remembered(options_.rounds).dump();
     zoo::store(result, description_, *model_);
     save_checkpoint(options_.out, result);
+    run_.wrote(options_.out);
   }
 
   std::string pruned_sentence() const {
@@ -574,7 +580,7 @@ class Pruning {
   void report(const Summary& before, const std::optional<Metrics>& metrics_before) const {
     const Summary after = summarize(*model_, input_);
     const std::vector<prune::SparsityRow> rows = prune::sparsity(*model_);
-    const std::optional<Metrics> metrics_after = measured();
+    const std::optional<Metrics> metrics_after = measured("after");
     const double latency_after = options_.compact ? latency() : 0;
     const uint64_t bytes_before = std::filesystem::file_size(options_.model);
     const uint64_t bytes_after = std::filesystem::file_size(options_.out);
@@ -601,9 +607,6 @@ class Pruning {
       }
       std::cout << "saved as " << options_.out << '\n';
     }
-    if (!options_.json) {
-      return;
-    }
     Json json = {{"model", options_.model},
                  {"out", options_.out},
                  {"prune", remembered(options_.rounds)},
@@ -628,7 +631,14 @@ class Pruning {
       json["test"] = {{"before", apps::to_json(*metrics_before, *about_)},
                       {"after", apps::to_json(*metrics_after, *about_)}};
     }
-    std::cout << json_line(json) << '\n';
+    tell(json);
+  }
+
+  void tell(const Json& json) const {
+    run_.result(json);
+    if (options_.json) {
+      std::cout << json_line(json) << '\n';
+    }
   }
 
   static Json to_json(const std::vector<prune::SparsityRow>& rows) {
@@ -670,20 +680,18 @@ class Pruning {
     if (!options_.quiet) {
       print(rows, whole, unit, on);
     }
-    if (options_.json) {
-      Json json = {{"model", options_.model}, {"data", data_->arguments.name}, {"split", options_.split},
-                   {"samples", on.size()},    {"prune", options_.spec.json()}, {"metric", unit},
-                   {"whole", whole},          {"rows", Json::array()}};
-      json["prune"].erase("amount");
-      for (const prune::Sensitivity& row : rows) {
-        json["rows"].push_back({{"layers", row.layers},
-                                {"amount", row.amount},
-                                {"elements", row.elements},
-                                {"pruned", row.pruned},
-                                {unit, row.value}});
-      }
-      std::cout << json_line(json) << '\n';
+    Json json = {{"model", options_.model}, {"data", data_->arguments.name}, {"split", options_.split},
+                 {"samples", on.size()},    {"prune", options_.spec.json()}, {"metric", unit},
+                 {"whole", whole},          {"rows", Json::array()}};
+    json["prune"].erase("amount");
+    for (const prune::Sensitivity& row : rows) {
+      json["rows"].push_back({{"layers", row.layers},
+                              {"amount", row.amount},
+                              {"elements", row.elements},
+                              {"pruned", row.pruned},
+                              {unit, row.value}});
     }
+    tell(json);
   }
 
   // The whole model at each amount, in one shot from the whole model.
@@ -739,6 +747,7 @@ class Pruning {
   }
 
   const Options& options_;
+  Recorder& run_;
   Checkpoint checkpoint_;
   zoo::Description description_;
   std::shared_ptr<Module> model_;
@@ -757,8 +766,10 @@ class Pruning {
 
 void add_method_arguments(CLI::App& verb, Options& o) {
   PruneSpec& spec = o.spec;
-  verb.add_option("--method", spec.method,
-                  "magnitude, random, taylor, fisher, bn-gamma, activation, edge; while training also movement and l1")
+  offer(verb.add_option(
+            "--method", spec.method,
+            "magnitude, random, taylor, fisher, bn-gamma, activation, edge; while training also movement and l1"),
+        {"magnitude", "random", "taylor", "fisher", "bn-gamma", "activation", "edge", "movement", "l1"})
       ->capture_default_str();
   verb.add_option("--amount", spec.amount, "Share of weights, blocks or channels that are gone at the end");
   verb.add_option("--sigma", spec.sigma, "In place of --amount: weights up to so many deviations of their layer go");
@@ -768,7 +779,8 @@ void add_method_arguments(CLI::App& verb, Options& o) {
       ->allow_extra_args(false);
   verb.add_option("--granularity", spec.granularity, "element, block:1x4, nm:2:4, nm:2:4x16 or channel")
       ->capture_default_str();
-  verb.add_option("--scope", spec.scope, "local: the amount of each layer; global: of all together")
+  offer(verb.add_option("--scope", spec.scope, "local: the amount of each layer; global: of all together"),
+        {"local", "global"})
       ->capture_default_str();
   verb.add_option("--power", spec.power, "Of the mean over a block or channel: 1, 2, ... or inf")
       ->capture_default_str();
@@ -776,7 +788,8 @@ void add_method_arguments(CLI::App& verb, Options& o) {
   verb.add_option("--skip", spec.skip, "Not these layers; layer1 stands for all below it")
       ->delimiter(',')
       ->allow_extra_args(false);
-  verb.add_option("--last", spec.last, "The last layer: spare, half (of each round's share) or same")
+  offer(verb.add_option("--last", spec.last, "The last layer: spare, half (of each round's share) or same"),
+        {"spare", "half", "same"})
       ->capture_default_str();
   verb.add_option("--prune-seed", spec.seed, "Of random scores")->capture_default_str();
   verb.add_option("--score-samples", o.score.samples, "Training samples that taylor, fisher and activation look at")
@@ -829,7 +842,9 @@ void add_prune(CLI::App& program) {
           "AMOUNT,...: prune the whole model by each and measure; edge and edge-dense are that project's lists")
       ->delimiter(',')
       ->allow_extra_args(false);
-  verb->add_option("--split", options->split, "Measure on train, validation or test")->capture_default_str();
+  offer(verb->add_option("--split", options->split, "Measure on train, validation or test"),
+        {"train", "validation", "test"})
+      ->capture_default_str();
   verb->option_defaults()->group("Data");
   add_data_arguments(*verb, options->data);
   verb->option_defaults()->group("Retraining");
@@ -844,16 +859,18 @@ void add_prune(CLI::App& program) {
   verb->add_option("--threads", options->threads, "Threads that compute; 0: all there are")->capture_default_str();
   verb->add_flag("--quiet", options->quiet, "No progress and no tables");
   verb->add_flag("--json", options->json, "The last line is a JSON object with the results");
-  verb->callback([options] {
+  const auto run = std::make_shared<Recorder>(*verb);
+  const auto prune = [options, run] {
     check(*options);
     set_num_threads(options->threads);
     if (options->lottery.on) {
       play_lottery(options->lottery, options->model, options->out, options->spec, options->rounds, options->data,
-                   options->fit, options->quiet, options->json);
+                   options->fit, options->quiet, options->json, *run);
       return;
     }
-    Pruning(*options).run();
-  });
+    Pruning(*options, *run).run();
+  };
+  verb->callback([run, prune] { run->record(prune); });
   set_example(*verb,
               "whittle prune m.safetensors --amount 0.5 --out p.safetensors\n"
               "  whittle prune m.safetensors --method taylor --granularity channel --amount 0.3 --epochs 5 --compact "

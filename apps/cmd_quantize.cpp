@@ -15,6 +15,7 @@
 #include "apps/data_options.h"
 #include "apps/metrics_text.h"
 #include "apps/models.h"
+#include "apps/runs/recorder.h"
 #include "apps/text.h"
 #include "compress/adaround.h"
 #include "core/checkpoint.h"
@@ -227,10 +228,10 @@ Json learn_rounding(Module& model, const Shape& input, const quant::Batches& bat
 
 // What the model is worth now, called `now` beside "float"; and the file.
 void finish(const Options& options, Module& model, Checkpoint& checkpoint, const SavedData& saved,
-            const Metrics& before, const std::string& now, Json& json) {
+            const Metrics& before, const std::string& now, Json& json, Recorder& run) {
   const data::DataInfo& about = data::info(saved.arguments.name);
   if (!saved.splits.test.empty()) {
-    const Metrics metrics = evaluate(model, saved.splits.test);
+    const Metrics metrics = run.measure(model, saved.splits.test, about, "after");
     json["test"] = to_json(metrics, about);
     if (!options.quiet) {
       const auto name = [&](const std::string& what) { return saved.arguments.name + " test, " + what + ":"; };
@@ -243,17 +244,19 @@ void finish(const Options& options, Module& model, Checkpoint& checkpoint, const
     checkpoint.tensors.clear();
     store_model(checkpoint, model);
     save_checkpoint(options.out, checkpoint);
+    run.wrote(options.out);
     if (!options.quiet) {
       std::cout << "saved as " << options.out << '\n';
     }
   }
+  run.result(json);
   if (options.json) {
     std::cout << json_line(json) << '\n';
   }
 }
 
 // Edge's methods as its code computed them: raw values are replaced, in float, and nothing else happens.
-void quantize_as_edge(const Options& options) {
+void quantize_as_edge(const Options& options, Recorder& run) {
   const quant::edge::Method method = quant::edge::parse_edge_method(options.edge);
   require(options.terms == std::nullopt || method.rounding == quant::edge::Rounding::kMultiPoint, "quantize",
           "--terms is for multipoint, not for ", options.edge);
@@ -266,22 +269,23 @@ void quantize_as_edge(const Options& options) {
                {"data", saved.arguments.name},
                {"edge_compatible", quant::edge::method_name(method)},
                {"bits", options.bits}};
+  run.begin({.model = model_name(checkpoint), .data = saved.arguments.name, .from = options.model});
   Metrics before;
   if (!splits.test.empty()) {
-    before = evaluate(*model, splits.test);
+    before = run.measure(*model, splits.test, about, "before");
     json["float"] = {{"test", to_json(before, about)}};
   }
   quant::edge::edge_quantize(*model,
                              {.method = method, .bits = options.bits, .seed = options.seed, .terms = options.terms});
   const std::string now =
       "Edge's " + quant::edge::method_name(method) + " at " + std::to_string(options.bits) + " bits";
-  finish(options, *model, checkpoint, saved, before, now, json);
+  finish(options, *model, checkpoint, saved, before, now, json, run);
 }
 
-void quantize(const Options& options) {
+void quantize(const Options& options, Recorder& run) {
   set_num_threads(options.threads);
   if (!options.edge.empty()) {
-    quantize_as_edge(options);
+    quantize_as_edge(options, run);
     return;
   }
   const quant::PostTrainingOptions plan{.method = quant::method_named(options.method),
@@ -309,9 +313,10 @@ void quantize(const Options& options) {
 
   Json json = {
       {"model", options.model}, {"data", saved.arguments.name}, {"method", options.method}, {"bits", options.bits}};
+  run.begin({.model = model_name(checkpoint), .data = saved.arguments.name, .from = options.model});
   Metrics before;
   if (!splits.test.empty()) {
-    before = evaluate(*model, splits.test);
+    before = run.measure(*model, splits.test, about, "before");
     json["float"] = {{"test", to_json(before, about)}};
   }
   const quant::CalibrationReport report = quant::quantize(*model, input, plan, batches);
@@ -334,7 +339,7 @@ void quantize(const Options& options) {
   if (options.sensitivity) {
     json["sensitivity"] = report_sensitivity(*model, batches, splits.validation, about, options.quiet);
   }
-  finish(options, *model, checkpoint, saved, before, "quantized", json);
+  finish(options, *model, checkpoint, saved, before, "quantized", json, run);
 }
 
 }  // namespace
@@ -343,8 +348,10 @@ void add_quantize(CLI::App& program) {
   CLI::App* verb = program.add_subcommand("quantize", "Put a trained model's weights and activations on grids");
   const auto options = std::make_shared<Options>();
   verb->add_option("MODEL", options->model, "A checkpoint written by train")->required();
-  verb->add_option("--method", options->method,
-                   "static: integer arithmetic; dynamic: ranges found at run time; hybrid: float activations; fp16")
+  offer(verb->add_option(
+            "--method", options->method,
+            "static: integer arithmetic; dynamic: ranges found at run time; hybrid: float activations; fp16"),
+        {"static", "dynamic", "hybrid", "fp16"})
       ->capture_default_str();
   verb->option_defaults()->group("Grids");
   verb->add_option("--bits", options->bits, "Bits of weights, 1 to 16")->capture_default_str();
@@ -352,10 +359,12 @@ void add_quantize(CLI::App& program) {
       ->capture_default_str();
   verb->add_option("--per", options->per, "One weight grid per channel, tensor or group:N inputs")
       ->capture_default_str();
-  verb->add_option("--weight-range", options->weight_range,
-                   "minmax, percentile or mse; default minmax from 8 bits on, else mse");
-  verb->add_option("--activation-range", options->activation_range,
-                   "minmax, average, percentile, mse or entropy; default mse up to 8 bits, else minmax");
+  offer(verb->add_option("--weight-range", options->weight_range,
+                         "minmax, percentile or mse; default minmax from 8 bits on, else mse"),
+        {"minmax", "percentile", "mse"});
+  offer(verb->add_option("--activation-range", options->activation_range,
+                         "minmax, average, percentile, mse or entropy; default mse up to 8 bits, else minmax"),
+        {"minmax", "average", "percentile", "mse", "entropy"});
   verb->add_option("--percentile", options->percentile, "Of the ranges by percentile")->capture_default_str();
   verb->add_flag("--asymmetric-weights", options->asymmetric_weights,
                  "Weight grids with zero-points (simulation only)");
@@ -367,8 +376,10 @@ void add_quantize(CLI::App& program) {
       ->capture_default_str();
   verb->option_defaults()->group("Other grids of weights, for --method hybrid (docs/grids.md)");
   verb->add_option("--grid", options->grid, quant::grid_names());
-  verb->add_option("--rounding", options->rounding,
-                   "nearest, nearest-up, stochastic or floor; adaround: learned on calibration data, without --grid")
+  offer(verb->add_option(
+            "--rounding", options->rounding,
+            "nearest, nearest-up, stochastic or floor; adaround: learned on calibration data, without --grid"),
+        {"nearest", "nearest-up", "stochastic", "floor", "adaround"})
       ->capture_default_str();
   verb->add_flag("--zero", options->zero, "One level is exactly 0 (landmark sets and k-means)");
   verb->add_option("--terms", options->terms, "multipoint: terms of every channel, 2; with --output-error the most, 4");
@@ -392,15 +403,17 @@ void add_quantize(CLI::App& program) {
   verb->add_flag("--sensitivity", options->sensitivity, "Print how much each layer alone hurts");
   verb->option_defaults()->group("Data");
   add_data_arguments(*verb, options->data);
-  verb->add_option("--calib", options->data.name,
-                   "The same as --data: whose training part calibrates (default: the model's own)");
+  offer(verb->add_option("--calib", options->data.name,
+                         "The same as --data: whose training part calibrates (default: the model's own)"),
+        data_names());
   verb->add_option("--samples", options->samples, "Samples that calibrate")->capture_default_str();
   verb->option_defaults()->group("Files, threads, output");
   verb->add_option("--out", options->out, "Where to save the quantized model");
   verb->add_option("--threads", options->threads, "Threads that compute; 0: all there are")->capture_default_str();
   verb->add_flag("--quiet", options->quiet, "Only the JSON line");
   verb->add_flag("--json", options->json, "The last line is a JSON object with the results");
-  verb->callback([options] { quantize(*options); });
+  const auto run = std::make_shared<Recorder>(*verb);
+  verb->callback([options, run] { run->record([&] { quantize(*options, *run); }); });
   set_example(*verb,
               "whittle quantize m.safetensors --method static --bits 8 --out q.safetensors\n"
               "  whittle quantize m.safetensors --method static --bits 4 --equalize --correct-biases --sensitivity\n"

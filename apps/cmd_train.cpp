@@ -16,6 +16,7 @@
 #include "apps/metrics_text.h"
 #include "apps/models.h"
 #include "apps/pruning.h"
+#include "apps/runs/recorder.h"
 #include "apps/stopping.h"
 #include "apps/text.h"
 #include "apps/training_options.h"
@@ -76,6 +77,14 @@ void print_models(bool json) {
   }
 }
 
+std::vector<std::string> model_names() {
+  std::vector<std::string> names = {"list"};
+  for (const zoo::Entry& entry : zoo::list()) {
+    names.emplace_back(entry.name);
+  }
+  return names;
+}
+
 // Whatever is wrong with the command itself is said before a file is read or written.
 void check(const Options& options, const data::DataInfo& about) {
   if (options.from.empty()) {
@@ -107,7 +116,7 @@ FitHooks hooks_of(const quant::TrainingPlan& plan, Module& model, const Shape& i
           .may_keep = [&plan](const FitHooks::Point& at) { return at.step >= plan.freeze_at(at.steps); }};
 }
 
-void train(Options& options) {
+void train(Options& options, Recorder& run) {
   if (options.model == "list") {
     print_models(options.json);
     return;
@@ -205,10 +214,12 @@ void train(Options& options) {
                                                     : ", and so is the loss\n");
     }
   }
+  run.begin({.model = description.name, .data = options.data.name, .from = options.from});
   const FitResult result = [&] {
     const StopOnSignal stopping;
-    return fit(*model, splits, fit_options, options.quiet ? nullptr : &progress);
+    return fit(*model, splits, fit_options, run.watch(options.quiet ? nullptr : &progress));
   }();
+  run.trained(result);
   if (result.interrupted) {
     if (terminal && !options.quiet) {
       std::cout << '\n' << std::flush;  // the bar stays, the sentence gets a line of its own
@@ -227,7 +238,7 @@ void train(Options& options) {
                {"seed", options.seed},      {"epochs", result.history.size()}, {"best_epoch", result.best_epoch},
                {"steps", result.steps}};
   if (!splits.test.empty()) {
-    const Metrics test = evaluate(*kept, splits.test);
+    const Metrics test = run.measure(*kept, splits.test, about);
     json["test"] = to_json(test, about);
     if (!options.quiet) {
       std::cout << (options.out.empty() ? "last epoch" : "best epoch " + std::to_string(result.best_epoch)) << ": test "
@@ -235,9 +246,13 @@ void train(Options& options) {
     }
   }
   json["seconds"] = seconds;
-  if (!options.quiet && !options.out.empty()) {
-    std::cout << "saved as " << options.out << '\n';
+  if (!options.out.empty()) {
+    run.wrote(options.out);
+    if (!options.quiet) {
+      std::cout << "saved as " << options.out << '\n';
+    }
   }
+  run.result(json);
   if (options.json) {
     std::cout << json_line(json) << '\n';
   }
@@ -248,7 +263,8 @@ void train(Options& options) {
 void add_train(CLI::App& program) {
   CLI::App* verb = program.add_subcommand("train", "Train a model of the zoo on a data set");
   const auto options = std::make_shared<Options>();
-  verb->add_option("--model", options->model, "Model of the zoo; `--model list` names them and what they take");
+  offer(verb->add_option("--model", options->model, "Model of the zoo; `--model list` names them and what they take"),
+        model_names());
   verb->add_option("--from", options->from, "Go on with a saved model instead, on its own data if there is no --data");
   verb->option_defaults()->group("Model");  // of what is added from here on
   add_model_arguments(*verb, options->shape);
@@ -278,13 +294,15 @@ void add_train(CLI::App& program) {
   verb->add_flag("--resume", options->fit.resume, "Go on from the state saved beside --out");
   verb->add_option("--log", options->log, "CSV file, a line per epoch");
   verb->add_option("--workers", options->fit.workers, "Threads that prepare batches")->capture_default_str();
-  verb->add_option("--convolution", options->convolution,
-                   "How 3x3 convolutions are computed: auto, direct, winograd2 or winograd4")
+  offer(verb->add_option("--convolution", options->convolution,
+                         "How 3x3 convolutions are computed: auto, direct, winograd2 or winograd4"),
+        {"auto", "direct", "winograd2", "winograd4"})
       ->capture_default_str();
   verb->add_option("--threads", options->threads, "Threads that compute; 0: all there are")->capture_default_str();
   verb->add_flag("--quiet", options->quiet, "No progress");
   verb->add_flag("--json", options->json, "The last line is a JSON object with the results");
-  verb->callback([options] { train(*options); });
+  const auto run = std::make_shared<Recorder>(*verb);
+  verb->callback([options, run] { run->record([&] { train(*options, *run); }); });
   set_example(*verb,
               "whittle train --model lenet-300-100 --data glyphs --epochs 5 --out m.safetensors\n"
               "  whittle train --model mlp --hidden 64,64 --data california --standardize-target --optimizer adam "

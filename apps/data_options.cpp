@@ -52,10 +52,19 @@ DataArguments DataArguments::from_text(const std::string& text) {
   }
 }
 
+std::vector<std::string> data_names() {
+  std::vector<std::string> names;
+  for (const data::DataInfo& info : data::list()) {
+    names.push_back(info.name);
+  }
+  return names;
+}
+
 void add_data_arguments(CLI::App& verb, DataArguments& arguments) {
-  verb.add_option("--data", arguments.name, "Data set; `whittle data list` names them");
+  offer(verb.add_option("--data", arguments.name, "Data set; `whittle data list` names them"), data_names());
   verb.add_option("--data-dir", arguments.dir, "Folder of the data files (default: $WHITTLE_DATA)");
-  verb.add_option("--protocol", arguments.protocol, "How data is split and scaled: own or edge")->capture_default_str();
+  offer(verb.add_option("--protocol", arguments.protocol, "How data is split and scaled: own or edge"), {"own", "edge"})
+      ->capture_default_str();
   verb.add_option("--data-seed", arguments.seed, "Seed of random splits and generated data")->capture_default_str();
   verb.add_option("--validation", arguments.validation, "Share of the data held back for validation");
   verb.add_option("--first", arguments.first, "Keep only the first N training samples");

@@ -4,6 +4,7 @@
 
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "apps/cli.h"
 #include "core/checkpoint.h"
@@ -39,6 +40,8 @@ inline constexpr const char* kFixedPointKey = "whittle.fixed_point";
 // What was said when a saved model was trained, unless `given` names a data set.
 DataArguments data_arguments_of(const char* verb, const std::string& file, const Checkpoint& checkpoint,
                                 const DataArguments& given);
+
+std::vector<std::string> data_names();  // of all there are
 
 // The data of a saved model: the same split as in training, unless `given` names another
 // set, and inputs scaled as the model saw them then.

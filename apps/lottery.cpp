@@ -50,7 +50,7 @@ void add_lottery_arguments(CLI::App& verb, LotteryArguments& arguments) {
 
 void play_lottery(const LotteryArguments& arguments, const std::string& model, const std::string& out,
                   const PruneSpec& spec, int64_t rounds, const DataArguments& data, const FitOptions& fit, bool quiet,
-                  bool json) {
+                  bool json, Recorder& run) {
   const Checkpoint checkpoint = load_checkpoint(model);
   const zoo::Description description = zoo::description_of(checkpoint);
   const SavedData saved = data_of("prune", model, checkpoint, data);
@@ -78,6 +78,7 @@ void play_lottery(const LotteryArguments& arguments, const std::string& model, c
   options.fit.metadata = {{zoo::kModelKey, zoo::to_text(description)},
                           {kDataKey, saved.arguments.text()},
                           {kPreprocessingKey, data::to_json(splits.train.preprocessing())}};
+  run.begin({.model = description.name, .data = saved.arguments.name, .from = model});
   Progress progress(std::cout, {.terminal = true, .classification = !about.regression});
   if (!quiet) {
     std::cout << "round  net            weights       left    stopped at  test "
@@ -101,19 +102,23 @@ void play_lottery(const LotteryArguments& arguments, const std::string& model, c
   if (!quiet) {
     std::cout << "nets and rounds.csv are in " << out << '\n';
   }
-  if (json) {
-    Json lines = Json::array();
-    for (const compress::LotteryRow& row : result.rows) {
-      lines.push_back(compress::to_json(row));
+  Json lines = Json::array();
+  for (const compress::LotteryRow& row : result.rows) {
+    lines.push_back(compress::to_json(row));
+    if (row.net == compress::LotteryNet::kTicket) {
+      run.measured(row.test, about, "after");  // that of the last round counts
     }
-    std::cout << json_line({{"model", model},
-                            {"out", out},
-                            {"data", saved.arguments.name},
-                            {"net", description.name},
-                            {"share", arguments.share},
-                            {"rewind_step", arguments.rewind_step},
-                            {"rows", lines}})
-              << '\n';
+  }
+  const Json all = {{"model", model},
+                    {"out", out},
+                    {"data", saved.arguments.name},
+                    {"net", description.name},
+                    {"share", arguments.share},
+                    {"rewind_step", arguments.rewind_step},
+                    {"rows", lines}};
+  run.result(all);
+  if (json) {
+    std::cout << json_line(all) << '\n';
   }
 }
 

@@ -8,6 +8,7 @@
 #include "apps/cli.h"
 #include "apps/data_options.h"
 #include "apps/pruning.h"
+#include "apps/runs/recorder.h"
 #include "train/fit.h"
 
 namespace whittle::apps {
@@ -26,6 +27,6 @@ void add_lottery_arguments(CLI::App& verb, LotteryArguments& arguments);
 // drawn from the fit's seed, as train does. Results go into the folder `out`.
 void play_lottery(const LotteryArguments& arguments, const std::string& model, const std::string& out,
                   const PruneSpec& spec, int64_t rounds, const DataArguments& data, const FitOptions& fit, bool quiet,
-                  bool json);
+                  bool json, Recorder& run);
 
 }  // namespace whittle::apps

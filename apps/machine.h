@@ -6,6 +6,8 @@
 namespace whittle::apps {
 
 std::string compiler();   // "gcc 12.2.0"
+std::string revision();   // of the source, as git names it, "-dirty" behind it where files differ; empty: not known
+                          // (cmake/Revision.cmake)
 std::string cpu_model();  // "unknown" where the system does not say
 
 }  // namespace whittle::apps

@@ -25,7 +25,9 @@ int run(int argc, char** argv) {
   whittle::apps::add_explain(program);
   whittle::apps::add_bench(program);
   whittle::apps::add_data(program);
-  whittle::apps::add_info(program);
+  whittle::apps::add_runs(program);
+  whittle::apps::add_doctor(program);
+  whittle::apps::add_completion(program);
   try {
     program.parse(argc, argv);
   } catch (const CLI::Success& help) {

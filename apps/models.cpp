@@ -58,6 +58,10 @@ const TransformKinds& known_transforms() {
   return kinds;
 }
 
+std::string model_name(const Checkpoint& checkpoint) {
+  return checkpoint.metadata.contains(zoo::kModelKey) ? zoo::description_of(checkpoint).name : "";
+}
+
 std::shared_ptr<Module> load_model(const Checkpoint& checkpoint) { return zoo::load(checkpoint, known_transforms()); }
 
 }  // namespace whittle::apps

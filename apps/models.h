@@ -33,6 +33,9 @@ CLI::Option* add_list(CLI::App& verb, const std::string& name, std::vector<int64
 // The transforms that this program can rebuild out of a checkpoint.
 const TransformKinds& known_transforms();
 
+// The name of the model that a checkpoint describes; empty if it describes none.
+std::string model_name(const Checkpoint& checkpoint);
+
 // Builds the model that a checkpoint describes and restores it.
 std::shared_ptr<Module> load_model(const Checkpoint& checkpoint);
 

@@ -127,7 +127,7 @@ Tensor ProgramFile::run(const Tensor& sample, const Bytes& bytes) const {
   return y;
 }
 
-Metrics evaluate(const ProgramFile& program, const data::Dataset& data, RunBytes* bytes) {
+Metrics evaluate(const ProgramFile& program, const data::Dataset& data, RunBytes* bytes, std::vector<bool>* right) {
   require(!data.empty(), "eval", "the data set '", data.name(), "' has no samples");
   const runtime::Program& p = program.engine().program();
   const int64_t outputs = elements_of(p.value(p.output(0)));
@@ -138,6 +138,7 @@ Metrics evaluate(const ProgramFile& program, const data::Dataset& data, RunBytes
     bytes->outputs.resize(out_bytes * static_cast<size_t>(data.size()));
   }
   MetricSums sums;
+  sums.each = right;
   constexpr int64_t kBatch = 256;
   for (int64_t begin = 0; begin < data.size(); begin += kBatch) {
     std::vector<int64_t> indices(static_cast<size_t>(std::min(kBatch, data.size() - begin)));

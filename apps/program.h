@@ -54,6 +54,8 @@ class ProgramFile {
 struct RunBytes {
   std::vector<uint8_t> inputs, outputs;
 };
-Metrics evaluate(const ProgramFile& program, const data::Dataset& data, RunBytes* bytes = nullptr);
+// Whether each answer is right is appended to `right`, if it is there.
+Metrics evaluate(const ProgramFile& program, const data::Dataset& data, RunBytes* bytes = nullptr,
+                 std::vector<bool>* right = nullptr);
 
 }  // namespace whittle::apps

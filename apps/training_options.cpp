@@ -5,7 +5,8 @@ namespace whittle::apps {
 void add_training_arguments(CLI::App& verb, FitOptions& fit, std::optional<double>& momentum) {
   verb.add_option("--epochs", fit.epochs, "Passes over the training data")->capture_default_str();
   verb.add_option("--batch", fit.batch, "Samples per step")->capture_default_str();
-  verb.add_option("--optimizer", fit.optimizer, "sgd, adam or adamw")->capture_default_str();
+  offer(verb.add_option("--optimizer", fit.optimizer, "sgd, adam or adamw"), {"sgd", "adam", "adamw"})
+      ->capture_default_str();
   verb.add_option("--rate", fit.rate, "Learning rate")->capture_default_str();
   verb.add_option("--momentum", momentum, "Momentum of sgd")->default_str(CLI::detail::to_string(fit.momentum));
   verb.add_flag("--nesterov", fit.nesterov, "Nesterov's momentum, for sgd");

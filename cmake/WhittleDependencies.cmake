@@ -25,6 +25,16 @@ if(WHITTLE_CURL)
   endif()
 endif()
 
+# Without SQLite the command keeps no records of runs.
+set(whittle_sqlite OFF)
+if(WHITTLE_SQLITE AND WHITTLE_APPS)
+  find_package(SQLite3 QUIET)
+  set(whittle_sqlite ${SQLite3_FOUND})
+  if(NOT SQLite3_FOUND)
+    message(STATUS "SQLite was not found: this build cannot keep records of runs")
+  endif()
+endif()
+
 if(WHITTLE_BLAS STREQUAL "openblas")
   whittle_need(OpenBLAS "libopenblas-dev (or build without it, slowly: -DWHITTLE_BLAS=naive)")
 elseif(NOT WHITTLE_BLAS STREQUAL "naive")

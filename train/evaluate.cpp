@@ -1,7 +1,6 @@
 #include "train/evaluate.h"
 
 #include <algorithm>
-#include <cmath>
 #include <numeric>
 #include <vector>
 
@@ -25,7 +24,7 @@ void MetricSums::add(double batch_loss, const Tensor& output, const data::Batch&
   samples += count;
   loss += weight * batch_loss;
   if (!batch.labels.empty()) {
-    right += std::round(weight * ::whittle::accuracy(output, batch.labels));
+    right += static_cast<double>(right_answers(output, batch.labels, each));
     return;
   }
   for (int64_t i = 0; i < count; ++i) {
@@ -56,6 +55,7 @@ Metrics evaluate(Module& model, const data::Dataset& data, const EvaluateOptions
   const NoGrad no_grad;
   const EvaluationMode evaluating(model);
   MetricSums sums;
+  sums.each = options.right;
   std::vector<int64_t> indices;
   for (int64_t begin = 0; begin < data.size(); begin += options.batch) {
     indices.resize(static_cast<size_t>(std::min(options.batch, data.size() - begin)));

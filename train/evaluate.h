@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <vector>
 
 #include "core/json_fwd.h"
 #include "datasets/dataset.h"
@@ -21,6 +22,7 @@ Metrics metrics_from(const Json& json);  // throws Json::exception if it is not 
 
 struct EvaluateOptions {
   int64_t batch = 256;
+  std::vector<bool>* right = nullptr;  // classification: whether each sample's answer is right is appended here
 };
 
 // Runs the model over the whole set, in evaluation mode and without recording.
@@ -37,6 +39,7 @@ struct MetricSums {
   double right = 0;
   double squared_error = 0;
   int64_t samples = 0;
+  std::vector<bool>* each = nullptr;  // gets a bit for every answer, if it is there
 
   void add(double batch_loss, const Tensor& output, const data::Batch& batch, const data::Preprocessing& scaling);
   Metrics metrics() const;

@@ -29,7 +29,7 @@ TEST_SUITE("cli") {
   TEST_CASE("help and version succeed, every verb shows an example") {
     const TempFolder folder;
     CHECK(whittle_command(folder, {"--version"}).out.starts_with("whittle "));
-    for (const char* verb : {"train", "eval", "inspect", "data", "info"}) {
+    for (const char* verb : {"train", "eval", "inspect", "data", "runs", "doctor", "completion"}) {
       CAPTURE(verb);
       const Result result = whittle_command(folder, {verb, "--help"});
       CHECK(result.exit_code == 0);
@@ -43,7 +43,7 @@ TEST_SUITE("cli") {
     const TempFolder folder;
     const std::vector<std::vector<std::string>> wrong = {{},
                                                          {"no-such-verb"},
-                                                         {"info", "--no-such-flag"},
+                                                         {"doctor", "--no-such-flag"},
                                                          {"inspect"},
                                                          {"inspect", "a", "b"},
                                                          {"train"},
@@ -73,16 +73,38 @@ TEST_SUITE("cli") {
     }
   }
 
-  TEST_CASE("info --json ends with one line of JSON") {
+  TEST_CASE("doctor says what there is, in words and in one line of JSON") {
     const TempFolder folder;
-    const Result result = whittle_command(folder, {"info", "--json"});
-    CHECK(result.exit_code == 0);
-    REQUIRE(one_line(result.out));
-    const Json info = Json::parse(result.out);
-    CHECK(info.at("threads").get<int>() >= 1);
-    for (const char* key : {"version", "compiler", "cpu", "parallel", "blas"}) {
-      CHECK(info.at(key).is_string());
+    for (const char* verb : {"doctor", "info"}) {  // its first name
+      const Result result = whittle_command(folder, {verb, "--json"}, {"WHITTLE_DATA=", "WHITTLE_RUNS="});
+      CAPTURE(result.err);
+      CHECK(result.exit_code == 0);
+      REQUIRE(one_line(result.out));
+      const Json found = Json::parse(result.out);
+      CHECK(found.at("threads").get<int>() >= 1);
+      CHECK(found.at("affinity").get<int>() >= found.at("threads").get<int>());
+      for (const char* key : {"version", "compiler", "cpu", "parallel", "blas", "cache"}) {
+        CHECK(found.at(key).is_string());
+      }
+      for (const char* kind : {"train", "int8", "float"}) {
+        const Json& kernels = found.at("kernels").at(kind);
+        bool chosen_runs = false;
+        for (const Json& table : kernels.at("tables")) {
+          chosen_runs = chosen_runs || (table.at("name") == kernels.at("chosen") && table.at("runs_here") == true);
+        }
+        CHECK(chosen_runs);
+      }
+      CHECK(found.at("data").at("folder").is_null());
+      CHECK(contains(found.at("advice").dump(), "WHITTLE_DATA"));
     }
+    const Result words = whittle_command(folder, {"doctor", "--data-dir", folder.path()});
+    CHECK(words.exit_code == 0);
+    CHECK(contains(words.out, "mnist         missing"));
+    CHECK(contains(words.out, "What to do:\n"));
+    CHECK(contains(words.out, "`whittle data fetch NAME`"));
+    const Result forced = whittle_command(folder, {"doctor"}, {"WHITTLE_KERNELS=no-such-table"});
+    CHECK(forced.exit_code == 0);
+    CHECK(contains(forced.out, "unset it"));
   }
 
   TEST_CASE("inspect lists tensors, and does not pass control characters on") {

@@ -182,7 +182,7 @@ TEST_SUITE("export") {
     const TempFolder folder;
     const std::string wtl = exported(folder);
     for (const Words& words : {Words{wtl}, Words{wtl, "--threads", "3"}, Words{folder / "m.safetensors"}}) {
-      Words all{"bench", "--runs", "20", "--json"};
+      Words all{"bench", "--repeats", "20", "--json"};
       all.insert(all.end(), words.begin(), words.end());
       const Json json = succeeded(folder, all).json();
       CHECK(json.at("runs") == (words.size() > 1 ? 60 : 20));
@@ -192,7 +192,7 @@ TEST_SUITE("export") {
       CHECK_FALSE(json.at("kernels").get<std::string>().empty());
       CHECK(json.at("program") == words[0].ends_with(".wtl"));
     }
-    CHECK(contains(refused(folder, {"bench", wtl, "--runs", "0"}), "--runs 0"));
+    CHECK(contains(refused(folder, {"bench", wtl, "--repeats", "0"}), "--repeats 0"));
     CHECK(contains(refused(folder, {"bench", wtl, "--threads", "0"}), "--threads 0"));
     CHECK(contains(refused(folder, {"bench", folder / "none.wtl"}), "none.wtl"));
   }

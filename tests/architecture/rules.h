@@ -70,6 +70,7 @@ inline const std::map<std::string, std::string> kWrappers = {
     {"stb/", "datasets/picture_stb.cpp"},          // PNG and BMP
     {"curl/", "datasets/http_curl.cpp"},           // downloads
     {"CLI/", "apps/cli.h"},                        // CLI11, command lines
+    {"sqlite3.h", "apps/runs/store_sqlite.cpp"},   // SQLite, the experiment store
 };
 
 // Of the operating system and the compiler, hosted code uses these. (The C++ standard

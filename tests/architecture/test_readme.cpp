@@ -33,8 +33,8 @@ TEST_SUITE("readme") {
 
   TEST_CASE("links to files of the repository lead somewhere") {
     int links = 0;
-    for (const std::string page :
-         {"README.md", "docs/core.md", "docs/checkpoint.md", "docs/models.md", "docs/data.md", "docs/optim.md"}) {
+    for (const std::string page : {"README.md", "docs/core.md", "docs/checkpoint.md", "docs/models.md", "docs/data.md",
+                                   "docs/optim.md", "docs/runs.md"}) {
       const std::string text = read_text(kRoot / page);
       for (size_t at = text.find("]("); at != std::string::npos; at = text.find("](", at + 1)) {
         const std::string target = text.substr(at + 2, text.find_first_of(")#", at) - at - 2);
