@@ -104,15 +104,9 @@ void bench(const Options& options, Recorder& run) {
                .repeats = static_cast<int64_t>(times.size()),
                .threads = options.threads,
                .kernels = kernels});
-  const Json json = {{"model", options.model},
-                     {"program", program},
-                     {"median_us", microseconds(50)},
-                     {"p10_us", microseconds(10)},
-                     {"p90_us", microseconds(90)},
-                     {"runs", times.size()},
-                     {"threads", options.threads},
-                     {"at_once", options.at_once},
-                     {"kernels", kernels},
+  const Json json = {{"model", options.model},     {"program", program},         {"median_us", microseconds(50)},
+                     {"p10_us", microseconds(10)}, {"p90_us", microseconds(90)}, {"runs", times.size()},
+                     {"threads", options.threads}, {"at_once", options.at_once}, {"kernels", kernels},
                      {"cpu", cpu_model()}};
   run.result(json);
   if (options.json) {
