@@ -29,6 +29,7 @@
 #include "kernels/f32/table.h"
 #include "kernels/int8/table.h"
 #include "runtime/best.h"
+#include "runtime/hosted/choose.h"
 
 namespace whittle::apps {
 
@@ -96,11 +97,12 @@ Json tables_json(const Tables& all, const char* chosen) {
 }
 
 Json kernels_json(std::vector<std::string>& advice) {
-  const runtime::Kernels best = runtime::best_kernels();
+  runtime::Kernels best = runtime::best_kernels();
   std::string train;
   try {
     train = train_kernels().name;
-  } catch (const Error& error) {
+    best = runtime::choose_kernels();
+  } catch (const std::exception& error) {
     advice.push_back(std::string(error.what()) + ": WHITTLE_KERNELS names one that is not; unset it");
   }
   return {{"train", tables_json(kernels::float_train_tables(), train.c_str())},

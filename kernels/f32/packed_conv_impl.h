@@ -107,14 +107,11 @@ struct PackedConvF32 {
     return plan;
   }
 
-  // Whether the frame is no larger than any sane image: a program may ask for padding without end, and gets the plain
-  // function.
-  static bool frame_fits(const ConvShape& s) {
-    constexpr double kMostNumbers = 0x1p26;
+  static bool fits(const ConvShape& s) {
     const Window& w = s.window;
     const Plan plan = plan_of(s);
-    const int32_t height = (w.out_h - 1) * w.stride_h + (w.kernel_h - 1) * w.dilation_h + 1;
-    return !plan.copies || static_cast<double>(height) * plan.width * s.in_channels <= kMostNumbers;
+    const int64_t height = int64_t{w.out_h - 1} * w.stride_h + int64_t{w.kernel_h - 1} * w.dilation_h + 1;
+    return !plan.copies || frame_fits(height, plan.width, s.in_channels);
   }
 
   // ---- Packed, in floats: per group its biases, then for every block of tiles [tap][input][together][kWidth] ----

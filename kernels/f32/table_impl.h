@@ -47,7 +47,7 @@ struct FloatKernels {
   }
 
   static PackedNeeds conv_needs(const ConvShape& s) {
-    if (!Direct::frame_fits(s)) {
+    if (!Direct::fits(s)) {
       return {};
     }
     switch (way_of(s)) {

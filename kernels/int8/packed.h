@@ -37,6 +37,13 @@ constexpr int32_t parts_worth(int64_t parts, int64_t multiply_adds, int64_t leas
   return most < 1 ? 1 : most > 1024 ? 1024 : static_cast<int32_t>(most);
 }
 
+// Whether an image with its padding is no larger than any sane one: a program may ask for padding without end, and gets
+// the plain function.
+constexpr bool frame_fits(int64_t height, int64_t width, int64_t channels) {
+  constexpr int64_t kMost = int64_t{1} << 26;
+  return height <= kMost / width && height * width <= kMost / channels;
+}
+
 struct Part {
   int32_t index = 0;
   int32_t count = 1;

@@ -110,6 +110,9 @@ struct PackedConv {
       return {};
     }
     const Plan plan = plan_of(s);
+    if (plan.copies && !plan.line && !frame_fits(plan.height, plan.width, plan.channels)) {
+      return {};
+    }
     const int64_t pixels = plan.line ? plan.piece : int64_t{plan.height} * plan.width;
     PackedNeeds result;
     result.packed_bytes = round_up(weights_at(plan) + plan.blocks * block_bytes(plan), 64);
