@@ -1,5 +1,7 @@
 """A Net as a PyTorch module: of floats, or of PyTorch's quantized modules with our weight codes and grids."""
 
+import dataclasses
+
 import numpy as np
 import torch
 from torch import nn
@@ -11,17 +13,19 @@ from torch.nn import functional as F
 class Graph(nn.Module):
     def __init__(self, net):
         super().__init__()
-        self.net = net
+        self.int8, self.values, self.input, self.output = net.int8, net.values, net.input, net.output
+        # Without arrays: torch.compile would trace into those of NumPy.
+        self.ops = [dataclasses.replace(op, weights=None, bias=None, weight_scales=None) for op in net.ops]
         self.layers = nn.ModuleDict()
         for op in net.ops:
             if op.weights is not None:
                 self.layers[str(op.output)] = quantized_layer(net, op) if net.int8 else float_layer(net, op)
 
     def forward(self, x):
-        values = {self.net.input: x}
-        for op in self.net.ops:
+        values = {self.input: x}
+        for op in self.ops:
             inputs = [values[i] for i in op.inputs]
-            if op.weights is not None:
+            if str(op.output) in self.layers:
                 y = self.layers[str(op.output)](inputs[0])
             elif op.kind == "add":
                 y = self.add(op, *inputs)
@@ -32,11 +36,11 @@ class Graph(nn.Module):
             else:
                 y = torch.flatten(inputs[0], 1)
             values[op.output] = y
-        return values[self.net.output]
+        return values[self.output]
 
     def add(self, op, a, b):
-        if self.net.int8:
-            v = self.net.values[op.output]
+        if self.int8:
+            v = self.values[op.output]
             kind = torch.ops.quantized.add_relu if op.relu else torch.ops.quantized.add
             return kind(a, b, v.scale, v.zero + 128)
         return F.relu(a + b) if op.relu else a + b
