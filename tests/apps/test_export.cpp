@@ -181,11 +181,12 @@ TEST_SUITE("export") {
   TEST_CASE("bench measures programs and checkpoints") {
     const TempFolder folder;
     const std::string wtl = exported(folder);
-    for (const Words& words : {Words{wtl}, Words{wtl, "--threads", "3"}, Words{folder / "m.safetensors"}}) {
+    for (const Words& words :
+         {Words{wtl}, Words{wtl, "--threads", "2"}, Words{wtl, "--at-once", "3"}, Words{folder / "m.safetensors"}}) {
       Words all{"bench", "--repeats", "20", "--json"};
       all.insert(all.end(), words.begin(), words.end());
       const Json json = succeeded(folder, all).json();
-      CHECK(json.at("runs") == (words.size() > 1 ? 60 : 20));
+      CHECK(json.at("runs") == (words.back() == "3" ? 60 : 20));
       CHECK(json.at("p10_us") <= json.at("median_us"));
       CHECK(json.at("median_us") <= json.at("p90_us"));
       CHECK(json.at("p10_us").get<double>() > 0);
@@ -193,7 +194,10 @@ TEST_SUITE("export") {
       CHECK(json.at("program") == words[0].ends_with(".wtl"));
     }
     CHECK(contains(refused(folder, {"bench", wtl, "--repeats", "0"}), "--repeats 0"));
-    CHECK(contains(refused(folder, {"bench", wtl, "--threads", "0"}), "--threads 0"));
+    CHECK(contains(refused(folder, {"bench", wtl, "--threads", "0"}), "from 1 to 256, not 0"));
+    CHECK(contains(refused(folder, {"bench", wtl, "--threads", "2", "--at-once", "2"}), "take one of them"));
+    CHECK(
+        contains(refused(folder, {"bench", folder / "m.safetensors", "--at-once", "2"}), "--at-once is for programs"));
     CHECK(contains(refused(folder, {"bench", folder / "none.wtl"}), "none.wtl"));
   }
 

@@ -151,6 +151,17 @@ TEST_SUITE("packed") {
   }
 
   // What would saturate in 16 bits, or wrap around: every product as large as it can be, all of one sign.
+  TEST_CASE("padding without end is left to the plain function") {
+    Conv<int8_t> op = {};
+    op.shape = kernels::fully_connected_shape(1, 64, 64);
+    op.shape.window.top = op.shape.window.left = 1 << 20;
+    op.shape.window.stride_h = op.shape.window.stride_w = 1 << 20;
+    op.shape.window.out_h = op.shape.window.out_w = 2;
+    for (const Int8Table* table : packed_tables()) {
+      CHECK(table->packed->conv_needs(op).packed_bytes == 0);
+    }
+  }
+
   TEST_CASE("the largest sums there are") {
     Draw draw(RngKey{.seed = test_seed()}.child("largest"));
     for (const Int8Table* table : packed_tables()) {
