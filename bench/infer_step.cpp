@@ -3,8 +3,8 @@
 //   bench_infer PROGRAM.wtl THREADS SAMPLES
 //
 // One step computes SAMPLES samples, a multiple of those that the program computes in one run: the runs of a step are
-// handed to THREADS threads. Bytes are copied in and out, which is part of the step. It writes a line of JSON when it
-// is ready and one per line it reads:
+// handed to THREADS threads, or the work of the only one. Bytes are copied in and out, which is part of the step. It
+// writes a line of JSON when it is ready and one per line it reads:
 //
 //   check IN OUT   steps on the input bytes of the file IN, output bytes to the file OUT
 //   run WARM N     WARM steps unmeasured, then N measured one by one
@@ -59,11 +59,11 @@ std::vector<uint8_t> read_file(const std::string& path) {
   return bytes;
 }
 
-// Threads that share the runs of a step. Waiting ones look for work for a while before they sleep: a step can be
-// shorter than waking up.
+// Threads that share the runs of a step or, if it is one run, the work of that. Waiting ones look for work for a while
+// before they sleep: a step can be shorter than waking up.
 class Team {
  public:
-  Team(int threads, size_t runs) : runs_(runs) {
+  explicit Team(int threads) {
     for (int i = 1; i < threads; ++i) {
       helpers_.emplace_back([this] { help(); });
     }
@@ -75,10 +75,23 @@ class Team {
   Team(const Team&) = delete;
   Team& operator=(const Team&) = delete;
 
-  template <class Run>
-  void step(const Run& run) {
-    run_ = [](const void* work, size_t i) { (*static_cast<const Run*>(work))(i); };
-    work_ = &run;
+  Threads threads() {
+    return {.count = static_cast<int32_t>(helpers_.size()) + 1,
+            .run = [](void* team, int32_t count, void (*body)(void*, int32_t),
+                      void* work) { static_cast<Team*>(team)->share(count, body, work); },
+            .pool = this};
+  }
+
+  void share(int32_t count, void (*body)(void* work, int32_t i), void* work) {
+    if (inside_) {  // a run among several: the threads have enough to do
+      for (int32_t i = 0; i < count; ++i) {
+        body(work, i);
+      }
+      return;
+    }
+    body_ = body;
+    work_ = work;
+    count_ = count;
     busy_ = helpers_.size();
     next_ = 0;
     announce();
@@ -93,9 +106,11 @@ class Team {
     steps_.notify_all();
   }
   void take() {
-    for (size_t i = next_++; i < runs_; i = next_++) {
-      run_(work_, i);
+    inside_ = true;
+    for (int32_t i = next_++; i < count_; i = next_++) {
+      body_(work_, i);
     }
+    inside_ = false;
   }
   void help() {
     for (uint64_t seen = 0;;) {
@@ -112,10 +127,11 @@ class Team {
     }
   }
 
-  size_t runs_;
-  void (*run_)(const void* work, size_t i) = nullptr;
-  const void* work_ = nullptr;
-  std::atomic<size_t> next_ = 0;
+  static inline thread_local bool inside_ = false;
+  void (*body_)(void* work, int32_t i) = nullptr;
+  void* work_ = nullptr;
+  int32_t count_ = 0;
+  std::atomic<int32_t> next_ = 0;
   std::atomic<size_t> busy_ = 0;
   std::atomic<uint64_t> steps_ = 0;
   std::atomic<bool> ending_ = false;
@@ -125,11 +141,11 @@ class Team {
 class Bench {
  public:
   Bench(const std::string& path, int threads, size_t samples)
-      : engine_(read_file(path)),
+      : team_(threads),
+        engine_(read_file(path), {.threads = team_.threads()}),
         in_bytes_(bytes_of(engine_.program().value(engine_.program().input(0)))),
         out_bytes_(bytes_of(engine_.program().value(engine_.program().output(0)))),
-        runs_(samples / batch()),
-        team_(std::min(threads, static_cast<int>(runs_)), runs_) {
+        runs_(samples / batch()) {
     if (runs_ == 0 || samples % batch() != 0) {
       throw std::runtime_error("a run of '" + path + "' computes " + std::to_string(batch()) +
                                " samples, which do not divide " + std::to_string(samples));
@@ -150,7 +166,6 @@ class Bench {
 
   // Those of a run: the first extent.
   size_t batch() const { return engine_.program().value(engine_.program().input(0)).dims[0]; }
-  int threads(int wanted) const { return std::min(wanted, static_cast<int>(runs_)); }
   std::string kernels() const {
     const Kernels& tables = engine_.kernels();
     const bool integers = (engine_.program().features() & ~kIntegerFeatures) == 0;
@@ -162,10 +177,14 @@ class Bench {
       engine_.run(input_, output_);
       return;
     }
-    team_.step([this](size_t i) {
-      engine_.run(std::span(input_).subspan(i * in_bytes_, in_bytes_),
-                  std::span(output_).subspan(i * out_bytes_, out_bytes_));
-    });
+    team_.share(
+        static_cast<int32_t>(runs_),
+        [](void* self, int32_t i) { static_cast<Bench*>(self)->run(static_cast<size_t>(i)); }, this);
+  }
+
+  void run(size_t i) {
+    engine_.run(std::span(input_).subspan(i * in_bytes_, in_bytes_),
+                std::span(output_).subspan(i * out_bytes_, out_bytes_));
   }
 
   void check(const std::string& from, const std::string& to) {
@@ -187,10 +206,10 @@ class Bench {
   }
 
  private:
+  Team team_;
   Engine engine_;
   size_t in_bytes_, out_bytes_;
   size_t runs_;
-  Team team_;
   std::vector<uint8_t> input_, output_;
 };
 
@@ -225,7 +244,7 @@ int serve(const std::string& path, int threads, size_t samples) {
   std::printf(
       "{\"load_ms\":%.4f,\"first_ms\":%.4f,\"threads\":%d,\"kernels\":\"%s\",\"file_bytes\":%ju,\"library_bytes\":%ju}"
       "\n",
-      load, first_run, bench.threads(threads), bench.kernels().c_str(), std::filesystem::file_size(path),
+      load, first_run, threads, bench.kernels().c_str(), std::filesystem::file_size(path),
       std::filesystem::file_size("/proc/self/exe"));
   for (std::string command; std::fflush(stdout), std::cin >> command;) {
     std::string from;

@@ -289,9 +289,6 @@ class Line:
         finally:
             for side in self.sides:
                 side.end()
-        if self.ours.ready["threads"] < self.threads:
-            notes.append(f"whittle ran {self.row}, batch {self.batch}, on {self.ours.ready['threads']} thread: "
-                         "it shares runs, not parts of one")  # fmt: skip
 
     @property
     def ours(self):
