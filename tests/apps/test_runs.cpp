@@ -76,6 +76,7 @@ std::vector<int64_t> ids(const std::vector<Run>& runs) {
 }  // namespace
 
 TEST_SUITE("runs") {
+  // Skipped in a build without SQLite, which has no store to look at; CI must have it (test_store.cpp).
   TEST_CASE("every verb writes down what it did" * doctest::skip(!RunStore::available())) {
     const TempFolder folder;
     const std::string db = folder / "runs.db";
@@ -173,6 +174,7 @@ TEST_SUITE("runs") {
     CHECK(contains(csv, ",option.epochs,"));
   }
 
+  // Skipped in a build without SQLite, which has no store to look at; CI must have it (test_store.cpp).
   TEST_CASE("two runs are compared sample by sample, and seed by seed" * doctest::skip(!RunStore::available())) {
     const TempFolder folder;
     const std::string db = folder / "runs.db";
@@ -201,6 +203,7 @@ TEST_SUITE("runs") {
     CHECK(whittle_command(folder, {"runs", db, "--filter", "rate<0.01", "--json"}).json().at("runs").size() == 3);
   }
 
+  // Skipped in a build without SQLite, which has no store to look at; CI must have it (test_store.cpp).
   TEST_CASE("recording never costs a result" * doctest::skip(!RunStore::available())) {
     const TempFolder folder;
     std::ofstream(folder / "text") << "not a store";
@@ -216,6 +219,7 @@ TEST_SUITE("runs") {
     CHECK(contents(folder / "text") == "not a store");
   }
 
+  // Skipped in a build without SQLite, which has no store to look at; CI must have it (test_store.cpp).
   TEST_CASE("a failed run says why; a mistaken command is no run" * doctest::skip(!RunStore::available())) {
     const TempFolder folder;
     const std::string db = folder / "runs.db";
@@ -232,6 +236,7 @@ TEST_SUITE("runs") {
     CHECK(contains(whittle_command(folder, {"runs", db}).out, "failed"));
   }
 
+  // Skipped in a build without SQLite, which has no store to look at; CI must have it (test_store.cpp).
   TEST_CASE("what `whittle runs` refuses, it refuses in one sentence" * doctest::skip(!RunStore::available())) {
     const TempFolder folder;
     const std::string db = folder / "runs.db";

@@ -58,6 +58,10 @@ constexpr std::streamoff kApplicationId = 68;
 }  // namespace
 
 TEST_SUITE("store") {
+  // A check that is skipped cannot fail, so what CI builds must have SQLite.
+  TEST_CASE("CI builds with SQLite") { CHECK((RunStore::available() || std::getenv("CI") == nullptr)); }
+
+  // Skipped in a build without SQLite, which has no store to look at; CI must have it (above).
   TEST_CASE("what goes in comes out" * doctest::skip(!RunStore::available())) {
     const TempFolder folder;
     const std::filesystem::path file = folder / "runs.db";
@@ -111,6 +115,7 @@ TEST_SUITE("store") {
     CHECK_THROWS_WITH_AS((void)store.read(7), doctest::Contains("has no run 7"), Error);
   }
 
+  // Skipped in a build without SQLite, which has no store to look at; CI must have it (above).
   TEST_CASE("numbers that are none stay so; a half-written end leaves nothing" *
             doctest::skip(!RunStore::available())) {
     const TempFolder folder;
@@ -131,6 +136,7 @@ TEST_SUITE("store") {
     CHECK_THROWS_AS((void)store.begin(run), Error);  // nobody's child
   }
 
+  // Skipped in a build without SQLite, which has no store to look at; CI must have it (above).
   TEST_CASE("eight processes write a hundred runs each, and none is lost" * doctest::skip(!RunStore::available())) {
     constexpr int kProcesses = 8;
     constexpr int kRuns = 100;
@@ -177,6 +183,7 @@ TEST_SUITE("store") {
     CHECK(seeds.size() == kProcesses * kRuns);
   }
 
+  // Skipped in a build without SQLite, which has no store to look at; CI must have it (above).
   TEST_CASE("other files are refused and left alone" * doctest::skip(!RunStore::available())) {
     const TempFolder folder;
     const std::string text(5000, 'x');
@@ -195,6 +202,7 @@ TEST_SUITE("store") {
     CHECK(error_of(folder / "empty", RunStore::Mode::kRead).empty());
   }
 
+  // Skipped in a build without SQLite, which has no store to look at; CI must have it (above).
   TEST_CASE("a database of someone else and a later version are refused" * doctest::skip(!RunStore::available())) {
     const TempFolder folder;
     const std::filesystem::path file = folder / "runs.db";
@@ -210,6 +218,7 @@ TEST_SUITE("store") {
     CHECK(contents(file) == before);
   }
 
+  // The other half: there is nothing to refuse where SQLite is built in.
   TEST_CASE("a build without SQLite says so" * doctest::skip(RunStore::available())) {
     const TempFolder folder;
     CHECK(contains(error_of(folder / "runs.db", RunStore::Mode::kWrite), "this build has no SQLite"));

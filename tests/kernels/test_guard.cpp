@@ -14,6 +14,7 @@
 #include "tests/kernels/conv_problem.h"
 #include "tests/kernels/draw.h"
 #include "tests/kernels/guarded.h"
+#include "tests/kernels/kernels_of.h"
 #include "tests/support/full.h"
 #include "tests/support/sanitized.h"
 #include "tests/support/seed.h"
@@ -81,15 +82,6 @@ void guard(const char* name, Problem problem) {
       });
     }
     CHECK(wrong == 0);
-  }
-}
-
-template <class Code>
-const kernels::IntegerKernels<Code>& kernels_of(const Int8Table& table) {
-  if constexpr (sizeof(Code) == 1) {
-    return table.s8;
-  } else {
-    return table.s16;
   }
 }
 

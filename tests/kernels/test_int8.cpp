@@ -14,6 +14,7 @@
 #include "kernels/int8/rounding.h"
 #include "kernels/int8/table.h"
 #include "tests/kernels/draw.h"
+#include "tests/kernels/kernels_of.h"
 #include "tests/kernels/oracle.h"
 #include "tests/support/full.h"
 #include "tests/support/sanitized.h"
@@ -37,15 +38,6 @@ std::vector<const Int8Table*> tables() {
   std::copy_if(all.tables, all.tables + all.count, std::back_inserter(result),
                [](const Int8Table* table) { return table->runs_here(); });
   return result;
-}
-
-template <class Code>
-const kernels::IntegerKernels<Code>& kernels_of(const Int8Table& table) {
-  if constexpr (sizeof(Code) == 1) {
-    return table.s8;
-  } else {
-    return table.s16;
-  }
 }
 
 template <class Code>
