@@ -6,7 +6,8 @@
     recipes.py WHITTLE results GROUP           the same for a group's quick rows, and those that are trained
 
 A row with `train` is a net of its own. A row with `base` and `steps` begins with another row's net: each step is a
-whittle command, the last one's test figure is the row's. A net lives in the cache folder as NAME-seedS.safetensors.
+whittle command, the last one's test figure is the row's. It is compared with that net, or with the row that `than`
+names: "the same training in float". A net lives in the cache folder as NAME-seedS.safetensors.
 Beside it, NAME-seedS.json records the command, the figures and the file's sha256 once it is done; a training that was
 stopped goes on where it was. A net whose recipe has changed since, or whose base is another, is made anew.
 """
@@ -272,7 +273,7 @@ def write_derived(recipes, figures):
     for name, recipe in recipes.items():
         row = figures.get(name)
         if row is None:
-            lines.append(f"| {name} | {recipe['base']} | not measured yet | | | | | | | | | |")
+            lines.append(f"| {name} | {recipe.get('than', recipe['base'])} | not measured yet | | | | | | | | | |")
             continue
         mean, before, lost, ratios, holds = derived_summary(row, recipe)
         unit = "" if row["metric"] == "accuracy" else " %"
@@ -284,7 +285,7 @@ def write_derived(recipes, figures):
         bold = "**" if holds and asked else ""
         spread = f" ± {statistics.stdev(row['values']):.2f}" if len(row["values"]) > 1 else ""
         lines.append(
-            f"| {name} | {recipe['base']} | {digits(row['metric'], before)} | {digits(row['metric'], mean)}{spread} |"
+            f"| {name} | {recipe.get('than', recipe['base'])} | {digits(row['metric'], before)} | {digits(row['metric'], mean)}{spread} |"
             f" {bold}{lost:.2f}{unit}{bold} | {asked} | {bits} | {' | '.join(times)} | {len(row['values'])} |"
             f" {row['date']} |")
     lines += ["", "```sh"]
@@ -360,7 +361,7 @@ def verb_results(recipes, whittle, names):
             **{key: records[-1][key] for key in ("date", "cpu", "threads")},
         }
         if "base" in recipe:
-            row["before"] = [round(figure({"test": record["before"]})[1], 6) for record in records]
+            row["before"] = [round(figure({"test": test})[1], 6) for test in compared_with(recipes, recipe, whittle, records)]
             row["ratios"] = [{key: round(ratio, 4) for key, ratio in record["ratios"].items()} for record in records]
             mean, before, lost, ratios, holds = derived_summary(row, recipe)
             asked = derived_wanted(recipe)
@@ -378,6 +379,13 @@ def verb_results(recipes, whittle, names):
     write_page(recipes, figures)
     if failed:
         stop(f"below what was wanted: {', '.join(failed)}")
+
+
+def compared_with(recipes, recipe, whittle, records):
+    """The test figures that a row's are compared with, seed by seed."""
+    if "than" not in recipe:
+        return [record["before"] for record in records]
+    return [net_of(recipes, recipe["than"], seed).train(whittle)["test"] for seed in seeds_of(recipe)]
 
 
 def done(recipes, name):
