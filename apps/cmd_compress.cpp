@@ -143,6 +143,7 @@ class Compress {
       evaluate(program, saved_->splits.validation, nullptr, &answers.right);
       return answers;
     };
+    compress::check(search, saved_->splits);
   }
 
   // Measured once, and then read from where it was saved: a search can be repeated exactly.

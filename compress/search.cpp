@@ -371,23 +371,6 @@ class Search {
   std::vector<Candidate> candidates_;
 };
 
-void check(const SearchOptions& options, const data::Splits& splits) {
-  check(options.promise);
-  require(splits.train.is_classification(), "compress", "'", splits.train.name(),
-          "' is a regression; a drop is promised in points of accuracy, which needs classes");
-  require(!splits.validation.empty(), "compress", "'", splits.train.name(),
-          "' has no validation samples, and nothing can be promised without");
-  require(options.rungs >= 1 && options.rungs <= 99, "compress", options.rungs, " rungs are not from 1 to 99");
-  require(options.factor > 0 && options.factor < 1, "compress", "the factor ", options.factor,
-          " from rung to rung is not between 0 and 1");
-  require(options.steps >= 0, "compress", "a budget of ", options.steps, " steps is negative");
-  require(options.calibration_samples >= 1, "compress", options.calibration_samples, " samples cannot calibrate");
-  require(options.run != nullptr, "compress", "nobody was named who runs programs");
-  FitOptions of_a_rung = options.fit;
-  of_a_rung.resume = false;  // it has no files yet
-  check_options(of_a_rung);
-}
-
 }  // namespace
 
 int64_t steps_per_epoch(const data::Splits& splits, int64_t batch) { return (splits.train.size() + batch - 1) / batch; }
@@ -419,6 +402,23 @@ LatencyTable measure_latencies(Module& model, const zoo::Description& descriptio
     table.measure(runtime::Engine(bytes));
   }
   return table;
+}
+
+void check(const SearchOptions& options, const data::Splits& splits) {
+  check(options.promise);
+  require(splits.train.is_classification(), "compress", "'", splits.train.name(),
+          "' is a regression; a drop is promised in points of accuracy, which needs classes");
+  require(!splits.validation.empty(), "compress", "'", splits.train.name(),
+          "' has no validation samples, and nothing can be promised without");
+  require(options.rungs >= 1 && options.rungs <= 99, "compress", options.rungs, " rungs are not from 1 to 99");
+  require(options.factor > 0 && options.factor < 1, "compress", "the factor ", options.factor,
+          " from rung to rung is not between 0 and 1");
+  require(options.steps >= 0, "compress", "a budget of ", options.steps, " steps is negative");
+  require(options.calibration_samples >= 1, "compress", options.calibration_samples, " samples cannot calibrate");
+  require(options.run != nullptr, "compress", "nobody was named who runs programs");
+  FitOptions of_a_rung = options.fit;
+  of_a_rung.resume = false;  // it has no files yet
+  check_options(of_a_rung);
 }
 
 SearchResult search(Module& model, const zoo::Description& description, const data::Splits& splits,

@@ -79,6 +79,9 @@ std::filesystem::path candidate_checkpoint(const std::filesystem::path& folder, 
 LatencyTable measure_latencies(Module& model, const zoo::Description& description, const data::Dataset& train,
                                int64_t calibration_samples = 512);
 
+// What can be said before anything is run: throws Error if an option or the data will not do. search() does this first.
+void check(const SearchOptions& options, const data::Splits& splits);
+
 // `model` is float, and stays what it is. `report` is told each candidate, also those that were there already.
 SearchResult search(Module& model, const zoo::Description& description, const data::Splits& splits,
                     const SearchOptions& options, const std::function<void(const Candidate&)>& report = {},
