@@ -377,7 +377,7 @@ int64_t steps_per_epoch(const data::Splits& splits, int64_t batch) { return (spl
 
 int64_t usual_steps(const data::Splits& splits, const SearchOptions& options) {
   constexpr int64_t kEpochs = 8;
-  constexpr int64_t kSteps = 1000;
+  constexpr int64_t kSteps = 5000;
   const int64_t an_epoch = steps_per_epoch(splits, options.fit.batch);
   return options.rungs * an_epoch * std::max(kEpochs, (kSteps + an_epoch - 1) / an_epoch);
 }

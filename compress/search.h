@@ -59,7 +59,7 @@ struct SearchOptions {
 
 // An epoch is a pass over the training data.
 int64_t steps_per_epoch(const data::Splits& splits, int64_t batch);
-// For each rung 8 epochs, and 1000 steps at least.
+// For each rung 8 epochs, and 5000 steps at least.
 int64_t usual_steps(const data::Splits& splits, const SearchOptions& options);
 
 struct SearchResult {
