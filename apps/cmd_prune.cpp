@@ -63,6 +63,7 @@ struct Options {
   DataArguments data;
   ScoreData score;
   FitOptions fit{.epochs = 0, .rate = 0.01};
+  std::string teacher;
   std::optional<double> momentum;
   int64_t rounds = 1;
   bool gradual = false;
@@ -225,6 +226,8 @@ void check(Options& o) {
   require(!o.gradual || (o.trains() && o.rounds == 1), "prune", "--gradual needs --epochs and is a single round");
   require(o.rewind.empty() || (o.trains() && !o.gradual), "prune",
           "--rewind goes back before retraining; it needs --epochs and not --gradual");
+  require(o.teacher.empty() || (o.trains() && !o.lottery.on), "prune",
+          "--teacher teaches in the retraining of --epochs, and no lottery tickets");
   require(!o.fit.resume || o.trains(), "prune", "--resume needs --epochs: only training can be gone on with");
   require(!edge || (!o.trains() && o.spec.granularity == "element" && o.spec.scope == "local" && !o.compact &&
                     !o.permanent && o.spec.include.empty() && o.spec.skip.empty()),
@@ -259,6 +262,7 @@ class Pruning {
  public:
   Pruning(const Options& options, Recorder& run)
       : options_(options),
+        fit_(options.fit),
         run_(run),
         checkpoint_(load_checkpoint(options.model)),
         description_(zoo::description_of(checkpoint_)),
@@ -270,6 +274,10 @@ class Pruning {
     if (options.scans() || options.trains() || data_needed(options.spec) || !options.data.name.empty()) {
       data_ = data_of("prune", options.model, checkpoint_, options.data);
       about_ = &data::info(data_->arguments.name);
+    }
+    if (options.trains()) {
+      check_teacher_for(*about_, "prune", options.teacher);
+      teacher_ = load_teacher(options.teacher, fit_);
     }
     if (options.spec.method != "edge") {
       targets_ = prune::targets(*model_, input_, options.spec.targets());
@@ -497,13 +505,13 @@ class Pruning {
   // ---- fit()
 
   FitOptions fit_options(int64_t round) const {
-    FitOptions result = options_.fit;
+    FitOptions result = fit_;
     result.kinds = &known_transforms();
     result.stop = StopOnSignal::asked();
-    result.metadata = {{zoo::kModelKey, zoo::to_text(description_)},
-                       {kDataKey, data_->arguments.text()},
-                       {kPreprocessingKey, data::to_json(data_->splits.train.preprocessing())},
-                       {kPruneKey, remembered(round).dump()}};
+    result.metadata[zoo::kModelKey] = zoo::to_text(description_);
+    result.metadata[kDataKey] = data_->arguments.text();
+    result.metadata[kPreprocessingKey] = data::to_json(data_->splits.train.preprocessing());
+    result.metadata[kPruneKey] = remembered(round).dump();
     return result;
   }
 
@@ -746,10 +754,12 @@ class Pruning {
   }
 
   const Options& options_;
+  FitOptions fit_;
   Recorder& run_;
   Checkpoint checkpoint_;
   zoo::Description description_;
   std::shared_ptr<Module> model_;
+  std::shared_ptr<Module> teacher_;
   Shape input_;
   std::optional<SavedData> data_;
   const data::DataInfo* about_ = nullptr;
@@ -849,6 +859,7 @@ void add_prune(CLI::App& program) {
   verb->option_defaults()->group("Retraining");
   add_training_arguments(*verb, options->fit, options->momentum);
   verb->add_option("--seed", options->fit.seed, "Seed of order and augmentation")->capture_default_str();
+  add_teacher_arguments(*verb, options->teacher, options->fit.distillation);
   verb->option_defaults()->group("Augmentation");
   add_augmentation_arguments(*verb, options->fit.augment);
   verb->option_defaults()->group("Files, threads, output");

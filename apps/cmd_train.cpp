@@ -28,7 +28,6 @@
 #include "core/json.h"
 #include "core/ops.h"
 #include "core/parallel.h"
-#include "datasets/sha256.h"
 #include "layers/summary.h"
 #include "layers/zoo/zoo.h"
 #include "quant/training.h"
@@ -99,8 +98,7 @@ void check(const Options& options, const data::DataInfo& about) {
   }
   check_momentum("train", options.fit, options.momentum);
   check_augmentation_for(about, "train", options.fit.augment);
-  require(!about.regression || options.teacher.empty(), "train", "'", about.name,
-          "' is a regression; --teacher is for classes");
+  check_teacher_for(about, "train", options.teacher);
   require(!about.regression || options.fit.label_smoothing == 0, "train", "'", about.name,
           "' is a regression; --label-smoothing is for classes");
 }
@@ -197,12 +195,7 @@ void train(Options& options, Recorder& run) {
     fit_options.metadata[kFixedPointKey] = options.fixed_point;
   }
 
-  std::shared_ptr<Module> teacher;
-  if (!options.teacher.empty()) {
-    teacher = load_model(load_checkpoint(options.teacher));
-    fit_options.distillation.teacher = teacher.get();
-    fit_options.metadata[kTeacherKey] = sha256_of_file(options.teacher);
-  }
+  const std::shared_ptr<Module> teacher = load_teacher(options.teacher, fit_options);
 
   const bool terminal = isatty(STDOUT_FILENO) != 0;
   Progress progress(std::cout, {.terminal = terminal, .classification = !about.regression});
@@ -290,12 +283,7 @@ void add_train(CLI::App& program) {
       "--fixed-point", options->fixed_point,
       "Parameters stay on a fixed-point grid: BITS.FRACTION, as 16.12,stochastic or 16.12,nearest,gradients "
       "(docs/fixed-point.md)");
-  verb->add_option("--teacher", options->teacher,
-                   "A saved model whose answers are learned beside the labels (docs/distillation.md)");
-  add_distillation_arguments(*verb, options->fit.distillation);
-  for (const char* of_teacher : {"--distill", "--temperature"}) {
-    verb->get_option(of_teacher)->needs("--teacher");
-  }
+  add_teacher_arguments(*verb, options->teacher, options->fit.distillation);
   verb->option_defaults()->group("Augmentation");
   add_augmentation_arguments(*verb, options->fit.augment);
   verb->option_defaults()->group("Files, threads, output");

@@ -1,6 +1,9 @@
 #include "apps/training_options.h"
 
+#include "apps/data_options.h"
+#include "apps/models.h"
 #include "core/error.h"
+#include "datasets/sha256.h"
 
 namespace whittle::apps {
 
@@ -40,6 +43,29 @@ void add_distillation_arguments(CLI::App& verb, Distillation& distillation) {
   verb.add_option("--distill", distillation.share, "The teacher's share of the loss, in (0, 1]")->capture_default_str();
   verb.add_option("--temperature", distillation.temperature, "At which teacher and student are compared")
       ->capture_default_str();
+}
+
+void add_teacher_arguments(CLI::App& verb, std::string& teacher, Distillation& distillation) {
+  verb.add_option("--teacher", teacher,
+                  "A saved model whose answers are learned beside the labels (docs/distillation.md)");
+  add_distillation_arguments(verb, distillation);
+  for (const char* of_teacher : {"--distill", "--temperature"}) {
+    verb.get_option(of_teacher)->needs("--teacher");
+  }
+}
+
+std::shared_ptr<Module> load_teacher(const std::string& file, FitOptions& fit) {
+  if (file.empty()) {
+    return nullptr;
+  }
+  std::shared_ptr<Module> teacher = load_model(load_checkpoint(file));
+  fit.distillation.teacher = teacher.get();
+  fit.metadata[kTeacherKey] = sha256_of_file(file);
+  return teacher;
+}
+
+void check_teacher_for(const data::DataInfo& about, const char* verb, const std::string& teacher) {
+  require(!about.regression || teacher.empty(), verb, "'", about.name, "' is a regression; --teacher is for classes");
 }
 
 void check_momentum(const char* verb, const FitOptions& fit, const std::optional<double>& momentum) {

@@ -13,6 +13,7 @@
 
 #include "core/checkpoint.h"
 #include "datasets/registry.h"
+#include "datasets/sha256.h"
 #include "tests/apps/command.h"
 #include "tests/datasets/files.h"
 #include "tests/prune/edge_nets.h"
@@ -139,6 +140,27 @@ TEST_SUITE("prune") {
     CHECK(whittle_command(
               folder, {"prune", file, "--amount", "0.5", "--epochs", "1", "--rewind", file, "--quiet", "--out", out})
               .exit_code == 0);
+  }
+
+  TEST_CASE("a teacher: of prune's retraining and of train, by name in the file, and part of what is learned") {
+    const TempFolder folder;
+    const std::string file = trained(folder);
+    const auto weights = [&](const Words& words) {
+      const std::string out = folder / "p.safetensors";
+      const Result result = whittle_command(folder, words + Words{"--epochs", "1", "--quiet", "--out", out});
+      CAPTURE(result.err);
+      REQUIRE(result.exit_code == 0);
+      return load_checkpoint(out);
+    };
+    for (const Words& verb : {Words{"prune", file, "--amount", "0.5"}, Words{"train", "--from", file}}) {
+      const Checkpoint alone = weights(verb);
+      const Checkpoint taught = weights(verb + Words{"--teacher", file});
+      const Checkpoint warmer = weights(verb + Words{"--teacher", file, "--distill", "0.9", "--temperature", "2"});
+      CHECK(alone.metadata.count("whittle.teacher") == 0);
+      CHECK(taught.metadata.at("whittle.teacher") == data::sha256_of_file(file));
+      CHECK(taught.tensors.at("fc2.weight").bytes != alone.tensors.at("fc2.weight").bytes);
+      CHECK(taught.tensors.at("fc2.weight").bytes != warmer.tensors.at("fc2.weight").bytes);
+    }
   }
 
   TEST_CASE("scans measure and save nothing") {
@@ -370,6 +392,9 @@ TEST_SUITE("prune") {
     refused({"--amount", "0.5", "--gradual", "--out", out}, "--gradual needs --epochs");
     refused({"--amount", "0.5", "--rewind", file, "--out", out}, "it needs --epochs");
     refused({"--amount", "0.5", "--resume", "--out", out}, "--resume needs --epochs");
+    refused({"--amount", "0.5", "--teacher", file, "--out", out}, "--teacher teaches in the retraining of --epochs");
+    refused({"--amount", "0.5", "--epochs", "1", "--teacher", file, "--distill", "2", "--out", out},
+            "the teacher's share 2");
     refused({"--amount", "0.5", "--method", "edge", "--compact", "--out", out}, "no other option than --amount");
     refused({"--amount", "0.5", "--skip", "fc9", "--out", out}, "there is no convolution or linear layer 'fc9'");
     refused({"--amount", "0.5", "--include", "fc1", "--skip", "fc1", "--out", out}, "no layer is left to prune");
