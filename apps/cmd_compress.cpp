@@ -132,7 +132,6 @@ class Compress {
     saved_ = data_of("compress", options_.model, checkpoint, options_.data);
     check_augmentation_for(data::info(saved_->arguments.name), "compress", search.fit.augment);
     search.folder = beside(".work");
-    search.fit.kinds = &known_transforms();
     search.fit.stop = StopOnSignal::asked();
     search.fit.metadata = {{kDataKey, saved_->arguments.text()},
                            {kPreprocessingKey, data::to_json(saved_->splits.train.preprocessing())}};
