@@ -118,7 +118,7 @@ TEST_SUITE("statistics") {
     CAPTURE(test_seed());
     Rng rng(RngKey{.seed = test_seed()});
     constexpr int kTrials = 1000;
-    constexpr int64_t kSamples = 1050;
+    constexpr int64_t kSamples = 1070;
     std::map<std::pair<int64_t, int64_t>, double> bounds;
     for (const double gain : {0.0, 0.001}) {
       int broken = 0;
