@@ -47,6 +47,7 @@ struct Options {
   bool symmetric_activations = false;
   std::vector<std::string> skip;
   int edge_bits = 0;
+  int sum_bits = 0;
   bool equalize = false;
   bool correct_biases = false;
   bool sensitivity = false;
@@ -118,6 +119,7 @@ quant::QuantSpec spec_of(const Options& options) {
   spec.activations.symmetric = spec.activations.symmetric || options.symmetric_activations;
   spec.skip = options.skip;
   spec.edge_bits = options.edge_bits;
+  spec.sum_bits = options.sum_bits;
   spec.levels = levels_of(options);
   if (spec.levels.has_value()) {
     quant::check(*spec.levels, spec.weights);
@@ -357,6 +359,11 @@ void add_quantize(CLI::App& program) {
       ->delimiter(',');
   verb->add_option("--edge-bits", options->edge_bits,
                    "Bits of the network's input, first and last layer; 0: as the others")
+      ->check(CLI::Range(0, 16))
+      ->capture_default_str();
+  verb->add_option("--sum-bits", options->sum_bits,
+                   "Bits of activations that only sums and pools read; 0: as the others")
+      ->check(CLI::Range(0, 16))
       ->capture_default_str();
   verb->option_defaults()->group("Other grids of weights, for --method hybrid (docs/grids.md)");
   verb->add_option("--grid", options->grid, quant::grid_names());
