@@ -66,6 +66,8 @@ void quantize_after_training(Module& model, const Shape& input, const data::Data
   quant::quantize(model, input, {.spec = quant::usual_spec(8, 8)}, calibration_batches(train, samples));
 }
 
+std::filesystem::path state_of(const std::filesystem::path& folder) { return folder / "state.json"; }
+
 std::filesystem::path file_of(const std::filesystem::path& folder, size_t number, const char* what) {
   std::array<char, 32> name{};
   std::snprintf(name.data(), name.size(), "rung-%02zu", number);
@@ -118,7 +120,7 @@ class Search {
 
   // ---- What is on disk ---------------------------------------------------------------------------
 
-  std::filesystem::path state_file() const { return options_.folder / "state.json"; }
+  std::filesystem::path state_file() const { return state_of(options_.folder); }
 
   // What decides the bytes, so that a search that goes on can be compared with the one that began.
   Json settings() const {
@@ -141,8 +143,6 @@ class Search {
       save();
       return;
     }
-    require(options_.fit.resume, "compress", options_.folder.string(),
-            " holds a search already; go on with it by resume, or choose another place");
     const std::vector<std::byte> bytes = read_file(state_file());
     const auto* const text = reinterpret_cast<const char*>(bytes.data());
     try {
@@ -333,18 +333,18 @@ class Search {
   LayerCost layer_cost(size_t number) const {
     const runtime::Engine engine = engine_of(number);
     const runtime::Program& program = engine.program();
-    std::map<std::string, std::string> kinds;
+    std::map<std::string, std::string> op_kinds;
     for (uint32_t i = 0; i < program.op_count(); ++i) {
       if (program.op(i).weights != runtime::kNone) {
-        kinds[program.name(program.op(i).name)] = work_of(program, i).kind;
+        op_kinds[program.name(program.op(i).name)] = work_of(program, i).kind;
       }
     }
-    return [this, kinds, weight = weights()](const LayerSize& layer) {
+    return [this, op_kinds, weight = weights()](const LayerSize& layer) {
       constexpr double kBytesOfChannel = 12;
       double cost = weight.of_byte * (layer.weights + kBytesOfChannel * layer.out);
       if (weight.of_microsecond > 0) {
-        cost +=
-            weight.of_microsecond * options_.latencies.microseconds({.kind = kinds.at(layer.path), .work = layer.macs});
+        cost += weight.of_microsecond *
+                options_.latencies.microseconds({.kind = op_kinds.at(layer.path), .work = layer.macs});
       }
       return cost;
     };
@@ -425,6 +425,8 @@ void check(const SearchOptions& options, const data::Splits& splits) {
   require(options.steps >= 0, "compress", "a budget of ", options.steps, " steps is negative");
   require(options.calibration_samples >= 1, "compress", options.calibration_samples, " samples cannot calibrate");
   require(options.run != nullptr, "compress", "nobody was named who runs programs");
+  require(options.fit.resume || !std::filesystem::exists(state_of(options.folder)), "compress", options.folder.string(),
+          " holds a search already; go on with it by resume, or choose another place");
   FitOptions of_a_rung = options.fit;
   of_a_rung.resume = false;  // it has no files yet
   check_options(of_a_rung);
