@@ -198,8 +198,8 @@ class Compress {
       const auto start = std::chrono::steady_clock::now();
       const FitResult result = fit(*pupil, few, fit_options);
       const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-      if (seconds >= 0.5 || result.interrupted) {
-        return seconds / static_cast<double>(std::max<int64_t>(1, result.steps));
+      if (seconds >= 0.5) {
+        return seconds / static_cast<double>(result.steps);
       }
     }
   }
