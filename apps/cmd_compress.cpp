@@ -9,6 +9,7 @@
 #include <filesystem>
 #include <iostream>
 #include <memory>
+#include <numeric>
 #include <optional>
 #include <string>
 #include <vector>
@@ -132,7 +133,6 @@ class Compress {
     saved_ = data_of("compress", options_.model, checkpoint, options_.data);
     check_augmentation_for(data::info(saved_->arguments.name), "compress", search.fit.augment);
     search.folder = beside(".work");
-    search.fit.kinds = &known_transforms();
     search.fit.stop = StopOnSignal::asked();
     search.fit.metadata = {{kDataKey, saved_->arguments.text()},
                            {kPreprocessingKey, data::to_json(saved_->splits.train.preprocessing())}};
@@ -184,20 +184,24 @@ class Compress {
     options_.search.steps = json["steps"].get<int64_t>();
   }
 
+  // Of as many steps as it takes to fill half a second, so that beginning a training does not count.
   double seconds_of_a_step() const {
     constexpr int64_t kSteps = 5;
     const std::shared_ptr<Module> pupil = load_model(load_checkpoint(options_.model));
     FitOptions fit_options = options_.search.fit;
-    fit_options.epochs = 1;
     fit_options.resume = false;
     fit_options.distillation.teacher = model_.get();
-    std::vector<int64_t> some;
-    for (int64_t i = 0; i < std::min(kSteps * fit_options.batch, saved_->splits.train.size()); ++i) {
-      some.push_back(i);
-    }
+    std::vector<int64_t> some(static_cast<size_t>(std::min(kSteps * fit_options.batch, saved_->splits.train.size())));
+    std::iota(some.begin(), some.end(), 0);
     const data::Splits few{.train = saved_->splits.train.subset(some), .validation = {}, .test = {}};
-    const auto times = whittle::times_of(3, [&] { fit(*pupil, few, fit_options); });
-    return microseconds_at(times, 50) / 1e6 / static_cast<double>(compress::steps_per_epoch(few, fit_options.batch));
+    for (fit_options.epochs = 1;; fit_options.epochs *= 4) {
+      const auto start = std::chrono::steady_clock::now();
+      const FitResult result = fit(*pupil, few, fit_options);
+      const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+      if (seconds >= 0.5) {
+        return seconds / static_cast<double>(result.steps);
+      }
+    }
   }
 
   void print(const compress::Candidate& c) const {

@@ -130,11 +130,12 @@ Choice choose(const std::vector<Candidate>& candidates, const Promise& promise) 
   choice.verdicts[choice.chosen].word = "kept";
   choice.why =
       choice.supported
-          ? kept.name + text(
-                            ": with %g %% confidence it loses at most %.2f points of accuracy on data like the %lld "
-                            "validation samples (seen: %.2f)",
-                            promise.confidence, kept.bound, static_cast<long long>(kept.validation.samples),
-                            kept.drop())
+          ? kept.name +
+                text(
+                    ": with %g %% confidence its accuracy on data like the %lld validation samples is at most %.2f "
+                    "points below the float model's (seen: %.2f)",
+                    promise.confidence, static_cast<long long>(kept.validation.samples), std::max(0.0, kept.bound),
+                    kept.drop())
           : text(
                 "the promise is not supported: %lld validation samples cannot show that even plain int8 loses at most "
                 "%g points (seen: %.2f, possible: %.2f)",

@@ -16,8 +16,10 @@
 #include "core/file.h"
 #include "core/json.h"
 #include "deploy/lower.h"
-#include "layers/model_checkpoint.h"
+#include "layers/fold.h"
 #include "layers/summary.h"
+#include "prune/mask.h"
+#include "quant/fake_quant.h"
 #include "quant/post_training.h"
 #include "train/evaluate.h"
 
@@ -35,10 +37,22 @@ struct Net {
   zoo::Description description;
 };
 
-Net copy_of(Module& model, const zoo::Description& description, const TransformKinds& kinds) {
+// What stands in a rung's chains.
+const TransformKinds& kinds() {
+  static const TransformKinds all = [] {
+    TransformKinds known;
+    prune::add_mask_kind(known);
+    add_fold_kind(known);
+    quant::add_fake_quant_kind(known);
+    return known;
+  }();
+  return all;
+}
+
+Net copy_of(Module& model, const zoo::Description& description) {
   Checkpoint checkpoint;
   zoo::store(checkpoint, description, model);
-  return {zoo::load(checkpoint, kinds), description};
+  return {zoo::load(checkpoint, kinds()), description};
 }
 
 Shape one_of(const data::Dataset& data) {
@@ -51,6 +65,8 @@ quant::TrainingPlan quantized_training() { return quant::parse_training("w8a8");
 void quantize_after_training(Module& model, const Shape& input, const data::Dataset& train, int64_t samples) {
   quant::quantize(model, input, {.spec = quant::usual_spec(8, 8)}, calibration_batches(train, samples));
 }
+
+std::filesystem::path state_of(const std::filesystem::path& folder) { return folder / "state.json"; }
 
 std::filesystem::path file_of(const std::filesystem::path& folder, size_t number, const char* what) {
   std::array<char, 32> name{};
@@ -104,7 +120,7 @@ class Search {
 
   // ---- What is on disk ---------------------------------------------------------------------------
 
-  std::filesystem::path state_file() const { return options_.folder / "state.json"; }
+  std::filesystem::path state_file() const { return state_of(options_.folder); }
 
   // What decides the bytes, so that a search that goes on can be compared with the one that began.
   Json settings() const {
@@ -127,8 +143,6 @@ class Search {
       save();
       return;
     }
-    require(options_.fit.resume, "compress", options_.folder.string(),
-            " holds a search already; go on with it by resume, or choose another place");
     const std::vector<std::byte> bytes = read_file(state_file());
     const auto* const text = reinterpret_cast<const char*>(bytes.data());
     try {
@@ -169,7 +183,7 @@ class Search {
   // Until something says why it ends.
   std::string climb(SearchResult& result) {
     if (candidates_.empty()) {
-      Net net = copy_of(teacher_, description_, kinds());
+      Net net = copy_of(teacher_, description_);
       quantize_after_training(*net.model, input_, splits_.train, options_.calibration_samples);
       finish({.name = "int8", .method = "PTQ"}, net);
     }
@@ -178,7 +192,7 @@ class Search {
       if (static_cast<int64_t>(number) > options_.rungs) {
         return "all rungs were supported";
       }
-      Net net = number == 1 ? copy_of(teacher_, description_, kinds()) : load(number - 1);
+      Net net = number == 1 ? copy_of(teacher_, description_) : load(number - 1);
       Candidate candidate{.name = "rung " + std::to_string(number),
                           .wanted = std::pow(options_.factor, static_cast<double>(number))};
       const Thinned thinned = thin(*net.model, net.description, input_, splits_.train, layer_cost(number - 1),
@@ -203,11 +217,6 @@ class Search {
     return file_of(options_.folder, number, ".float.safetensors");
   }
 
-  const TransformKinds& kinds() const {
-    static const TransformKinds none;
-    return options_.fit.kinds != nullptr ? *options_.fit.kinds : none;
-  }
-
   // The net in float, then in both ways quantized; it leaves as the better one of these. False if it was stopped.
   bool train(Candidate& candidate, Net& net) {
     const size_t number = candidates_.size();
@@ -216,7 +225,7 @@ class Search {
     if (!in_float.has_value()) {
       return false;
     }
-    Net after = copy_of(*net.model, net.description, kinds());
+    Net after = copy_of(*net.model, net.description);
     const quant::TrainingPlan plan = quantized_training();
     quant::prepare(*net.model, input_, plan.spec, {.live_norms = true});
     const std::filesystem::path quantized = file_of(options_.folder, number, ".qat.safetensors");
@@ -255,6 +264,7 @@ class Search {
     // Nothing is chosen among epochs.
     const FitHooks last{.may_keep = [](const FitHooks::Point& at) { return at.step == at.steps; }};
     fit_options.hooks = both(hooks, last);
+    fit_options.kinds = &kinds();
     fit_options.resume = std::filesystem::exists(last_state_path(out));
     const FitResult result =
         fit(*net.model, {.train = splits_.train, .validation = {}, .test = {}}, fit_options, observer_);
@@ -323,18 +333,18 @@ class Search {
   LayerCost layer_cost(size_t number) const {
     const runtime::Engine engine = engine_of(number);
     const runtime::Program& program = engine.program();
-    std::map<std::string, std::string> kinds;
+    std::map<std::string, std::string> op_kinds;
     for (uint32_t i = 0; i < program.op_count(); ++i) {
       if (program.op(i).weights != runtime::kNone) {
-        kinds[program.name(program.op(i).name)] = work_of(program, i).kind;
+        op_kinds[program.name(program.op(i).name)] = work_of(program, i).kind;
       }
     }
-    return [this, kinds, weight = weights()](const LayerSize& layer) {
+    return [this, op_kinds, weight = weights()](const LayerSize& layer) {
       constexpr double kBytesOfChannel = 12;
       double cost = weight.of_byte * (layer.weights + kBytesOfChannel * layer.out);
       if (weight.of_microsecond > 0) {
-        cost +=
-            weight.of_microsecond * options_.latencies.microseconds({.kind = kinds.at(layer.path), .work = layer.macs});
+        cost += weight.of_microsecond *
+                options_.latencies.microseconds({.kind = op_kinds.at(layer.path), .work = layer.macs});
       }
       return cost;
     };
@@ -392,10 +402,9 @@ std::filesystem::path candidate_checkpoint(const std::filesystem::path& folder, 
 LatencyTable measure_latencies(Module& model, const zoo::Description& description, const data::Dataset& train,
                                int64_t calibration_samples) {
   const Shape input = one_of(train);
-  const TransformKinds none;
   LatencyTable table;
   for (const double gone : {0.0, 0.25, 0.5, 0.75, 0.9}) {
-    Net net = copy_of(model, description, none);
+    Net net = copy_of(model, description);
     thin_evenly(*net.model, net.description, input, gone);
     quantize_after_training(*net.model, input, train, calibration_samples);
     const std::vector<uint8_t> bytes = deploy::program_of(*net.model, train.sample_shape());
@@ -416,6 +425,8 @@ void check(const SearchOptions& options, const data::Splits& splits) {
   require(options.steps >= 0, "compress", "a budget of ", options.steps, " steps is negative");
   require(options.calibration_samples >= 1, "compress", options.calibration_samples, " samples cannot calibrate");
   require(options.run != nullptr, "compress", "nobody was named who runs programs");
+  require(options.fit.resume || !std::filesystem::exists(state_of(options.folder)), "compress", options.folder.string(),
+          " holds a search already; go on with it by resume, or choose another place");
   FitOptions of_a_rung = options.fit;
   of_a_rung.resume = false;  // it has no files yet
   check_options(of_a_rung);

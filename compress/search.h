@@ -50,7 +50,8 @@ struct SearchOptions {
   int64_t rungs = 8;    // above int8
   double factor = 0.8;  // of the cost, from rung to rung
   int64_t steps = 0;    // of training in all, the same whole number of epochs for each rung; 0: usual_steps()
-  FitOptions fit{};     // of each rung: without epochs, schedule, out, patience and ema. `stop` and `resume` are heeded
+  FitOptions
+      fit{};  // of each rung: without epochs, schedule, kinds, out, patience and ema. `stop` and `resume` are heeded
   int64_t calibration_samples = 512;
   LatencyTable latencies{};  // for targets that look at it; else it may be empty
   std::function<std::string(const Checkpoint& checkpoint)> program_metadata{};  // of what is lowered; may be empty

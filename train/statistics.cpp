@@ -203,7 +203,7 @@ double largest_drop(const Paired& pair, double confidence) {
   const double error = error_of(confidence);
   require(pair.samples >= 1, "statistics", "there are no samples");
   const DropTest test(pair, error);
-  return where_changes(-pair.difference, 1, 1e-7, [&](double drop) { return test.probability(drop) <= error; });
+  return where_changes(-pair.difference, 1, 1e-6, [&](double drop) { return test.probability(drop) <= error; });
 }
 
 int64_t samples_for_drop(const Paired& pair, double drop, double confidence) {

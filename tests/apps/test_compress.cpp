@@ -34,7 +34,7 @@ std::string trained(const TempFolder& folder) {
 
 Words command(const std::string& model, const std::string& out) {
   return {"compress", model, "--max-drop", "5",   "--rungs",   "2", "--factor", "0.6",
-          "--budget", "60",  "--batch",    "120", "--threads", "1", "--out",    out};
+          "--budget", "140", "--batch",    "120", "--threads", "1", "--out",    out};
 }
 
 }  // namespace

