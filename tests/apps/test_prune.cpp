@@ -157,7 +157,7 @@ TEST_SUITE("prune") {
       const Checkpoint taught = weights(verb + Words{"--teacher", file});
       const Checkpoint warmer = weights(verb + Words{"--teacher", file, "--distill", "0.9", "--temperature", "2"});
       CHECK(alone.metadata.count("whittle.teacher") == 0);
-      CHECK(taught.metadata.at("whittle.teacher") == data::sha256_of_file(file));
+      CHECK(taught.metadata.at("whittle.teacher") == sha256_of_file(file));
       CHECK(taught.tensors.at("fc2.weight").bytes != alone.tensors.at("fc2.weight").bytes);
       CHECK(taught.tensors.at("fc2.weight").bytes != warmer.tensors.at("fc2.weight").bytes);
     }
