@@ -7,11 +7,11 @@
 // an offset per filter tap that is the same for all of them, no matrix of patches is built.
 // The taps of a row of the filter lie side by side, so they are one run of codes, whatever the
 // channels; the last four of a run may go beyond it and meet weights that are 0.
-// Padding would spoil that: then the rows are first copied into scratch, with a frame of
-// zero-points. So they are if runs are not a multiple of four, so that nothing is read beyond
-// the operand, or if products take codes that are wider than a byte.
-//
-// Codes enter as code + shift; packing takes that out of the bias again (packing.h).
+// Rows of the filter that lie above or below the image are left out. The other rows are first
+// copied into scratch, with zero-points at their ends where there is padding: codes enter
+// products as code + shift, which costs less there than in every tile, and a run may be read
+// beyond its end. Packing takes the shift out of the bias again (packing.h). Of windows of one
+// pixel no more is copied at once than the nearest cache holds.
 #pragma once
 
 #include <stddef.h>
@@ -38,10 +38,8 @@ struct PackedConv {
   // ---- How an op is done: by its shape alone ----
 
   struct Plan {
-    bool copies;       // into scratch
     bool line;         // the windows are the pixels of the whole batch, one by one
     int32_t width;     // pixels from one row to the next
-    int32_t height;    // rows of the frame, if it copies
     int32_t runs;      // of codes that are read side by side, for each row of the filter
     int32_t run;       // codes in one
     int32_t steps;     // of them
@@ -64,17 +62,12 @@ struct PackedConv {
     plan.runs = w.dilation_w == 1 ? 1 : w.kernel_w;
     plan.run = w.kernel_w / plan.runs * s.in_channels;
     plan.steps = (plan.run + kStep - 1) / kStep;
-    const int32_t last_row = (w.out_h - 1) * w.stride_h + (w.kernel_h - 1) * w.dilation_h;
-    const int32_t last_column = (w.out_w - 1) * w.stride_w + (w.kernel_w - 1) * w.dilation_w;
-    const bool padded = w.top > 0 || w.left > 0 || last_row - w.top >= w.in_h || last_column - w.left >= w.in_w;
-    plan.copies = padded || plan.run % kStep != 0 || !V::kReadsCodes;
-    plan.width = plan.copies ? last_column + 1 : w.in_w;
-    plan.height = last_row + 1;
+    plan.width = (w.out_w - 1) * w.stride_w + (w.kernel_w - 1) * w.dilation_w + 1;
     plan.blocks = (s.out_channels + kLanes - 1) / kLanes;
     plan.rows = s.batch * w.out_h;
     plan.row = w.out_w;
     // A window of one pixel that goes through a whole image has one long row.
-    plan.line = w.kernel_h == 1 && w.kernel_w == 1 && !padded && w.stride_h == 1 && w.stride_w == 1 &&
+    plan.line = w.kernel_h == 1 && w.kernel_w == 1 && w.top == 0 && w.left == 0 && w.stride_h == 1 && w.stride_w == 1 &&
                 w.out_h == w.in_h && w.out_w == w.in_w;
     if (plan.line) {
       plan.row *= plan.rows;
@@ -96,14 +89,16 @@ struct PackedConv {
     constexpr int64_t kTile = V::kPixels[V::kBlocks - 1];
     const int64_t tiles = kBytes / (plan.pixel_bytes * kTile);
     const int64_t pixels = (tiles < 1 ? 1 : tiles) * kTile;
-    return static_cast<int32_t>(!plan.copies || pixels > plan.row ? plan.row : pixels);
+    return static_cast<int32_t>(pixels > plan.row ? plan.row : pixels);
   }
 
-  // ---- Packed: the plan, biases, multipliers, and for every block of tiles [rows of the filter][runs][steps][words]
-  // [together][kLanes][kInWord] weights ----
+  // ---- Packed: the plan; biases, multipliers, and what biases lack if the first 0, 1, ... rows of the filter are left
+  // out; and for every block of tiles [rows of the filter][runs][steps][words][together][kLanes][kInWord] weights ----
 
   static constexpr int64_t kBiasAt = round_up(sizeof(Plan), 64);
-  static int64_t weights_at(const Plan& plan) { return kBiasAt + round_up(int64_t{8} * plan.blocks * kLanes, 64); }
+  static int64_t weights_at(const ConvShape& s, const Plan& plan) {
+    return kBiasAt + round_up(int64_t{4} * plan.blocks * kLanes * (3 + s.window.kernel_h), 64);
+  }
   static int64_t block_bytes(const ConvShape& s, const Plan& plan) {
     return int64_t{s.window.kernel_h} * plan.runs * plan.steps * kLanes * kStep * static_cast<int64_t>(sizeof(Weight));
   }
@@ -114,13 +109,13 @@ struct PackedConv {
       return {};
     }
     const Plan plan = plan_of(s);
-    if (plan.copies && !plan.line && !frame_fits(plan.height, plan.width, s.in_channels)) {
+    if (!plan.line && !frame_fits(s.window.in_h, plan.width, s.in_channels)) {
       return {};
     }
-    const int64_t pixels = plan.line ? plan.piece : int64_t{plan.height} * plan.width;
+    const int64_t pixels = plan.line ? plan.piece : int64_t{s.window.in_h} * plan.width;
     PackedNeeds result;
-    result.packed_bytes = round_up(weights_at(plan) + plan.blocks * block_bytes(s, plan), 64);
-    result.scratch_bytes = plan.copies ? round_up(pixels * plan.pixel_bytes + V::kSlack, 64) : 0;
+    result.packed_bytes = round_up(weights_at(s, plan) + plan.blocks * block_bytes(s, plan), 64);
+    result.scratch_bytes = round_up(pixels * plan.pixel_bytes + V::kSlack, 64);
     const int64_t products = int64_t{plan.rows} * plan.row * s.window.kernel_h * plan.runs * plan.run * s.out_channels;
     result.parts = parts_worth(plan.units, products, kLeastProducts);
     return result;
@@ -133,13 +128,19 @@ struct PackedConv {
     const int32_t filter = w.kernel_h * plan.runs * plan.run;
     *reinterpret_cast<Plan*>(packed) = plan;
     auto* const bias = reinterpret_cast<int32_t*>(packed + kBiasAt);
-    auto* const multipliers = reinterpret_cast<uint32_t*>(packed + kBiasAt) + plan.blocks * kLanes;
-    for (int32_t o = 0; o < plan.blocks * kLanes; ++o) {
+    const int32_t shift = V::shift(op.x_zero_point);
+    const int32_t lanes = plan.blocks * kLanes;
+    auto* const multipliers = reinterpret_cast<uint32_t*>(bias + lanes);
+    int32_t* const missing = bias + 2 * lanes;
+    for (int32_t o = 0; o < lanes; ++o) {
       const bool real = o < s.out_channels;
-      bias[o] = real ? bias_for_shifted_codes(op, V::shift(op.x_zero_point), o, filter) : 0;
       multipliers[o] = real ? op.multipliers[o] : 0;
+      for (int32_t u = 0; u <= w.kernel_h; ++u) {
+        missing[u * lanes + o] = real ? sum_of_shifts(op, shift, o, filter, u * plan.runs * plan.run) : 0;
+      }
+      bias[o] = real ? bias_for_shifted_codes(op, shift, o, filter) : 0;
     }
-    auto* to = reinterpret_cast<Weight*>(packed + weights_at(plan));
+    auto* to = reinterpret_cast<Weight*>(packed + weights_at(s, plan));
     for (int32_t block = 0; block < plan.blocks; block += plan.together) {
       const int32_t together = plan.blocks - block < plan.together ? plan.blocks - block : plan.together;
       for (int32_t run = 0; run < w.kernel_h * plan.runs; ++run) {
@@ -167,17 +168,11 @@ struct PackedConv {
     const int64_t channels = op.shape.in_channels;
     const int64_t row_codes = plan.width * channels;
     const int8_t* const end_of_image = image + int64_t{w.in_h} * w.in_w * channels;
-    const int32_t begin = first * w.stride_h;
-    const int32_t end = (last - 1) * w.stride_h + (w.kernel_h - 1) * w.dilation_h + 1;
     const int32_t left = w.left < plan.width ? w.left : plan.width;  // where the image begins and ends
     const int32_t right = left + w.in_w < plan.width ? left + w.in_w : plan.width;
-    for (int32_t i = begin; i < end; ++i) {
-      Code* const to = frame + i * row_codes;
-      const int32_t row = i - w.top;
-      if (row < 0 || row >= w.in_h) {
-        V::fill(to, zero, row_codes);
-        continue;
-      }
+    const int32_t end = w.row(last - 1, w.kernel_h - 1) + 1;
+    for (int32_t row = w.row(first, 0) < 0 ? 0 : w.row(first, 0); row < end && row < w.in_h; ++row) {
+      Code* const to = frame + row * row_codes;
       const int8_t* const from = image + row * w.in_w * channels;
       V::fill(to, zero, left * channels);
       V::copy_shifted(to + left * channels, from, (right - left) * channels, end_of_image - from, shift);
@@ -223,13 +218,11 @@ struct PackedConv {
         last = all.end - first > plan.piece ? first + plan.piece : all.end;
         const int8_t* const from = op.x + int64_t{first} * s.in_channels;
         int8_t* const y = op.y + int64_t{first} * s.out_channels;
-        if (plan.copies) {
-          const int64_t codes = int64_t{last - first} * s.in_channels;
-          V::copy_shifted(frame, from, codes, codes, V::shift(op.x_zero_point));
-        }
+        const int64_t codes = int64_t{last - first} * s.in_channels;
+        V::copy_shifted(frame, from, codes, codes, V::shift(op.x_zero_point));
         range.begin = 0;
         range.end = last - first;
-        run_range(op, plan, packed, plan.copies ? scratch : bytes(from), range, y);
+        run_range(op, plan, packed, scratch, range, y);
       }
       return;
     }
@@ -239,11 +232,8 @@ struct PackedConv {
       range.first = first - n * rows;
       range.last = all.last - n * rows < rows ? all.last - n * rows : rows;
       const int8_t* const image = op.x + int64_t{n} * w.in_h * w.in_w * s.in_channels;
-      if (plan.copies) {
-        copy_rows(op, plan, image, range.first, range.last, frame);
-      }
-      run_range(op, plan, packed, plan.copies ? scratch : bytes(image), range,
-                op.y + int64_t{n} * w.out_h * w.out_w * s.out_channels);
+      copy_rows(op, plan, image, range.first, range.last, frame);
+      run_range(op, plan, packed, scratch, range, op.y + int64_t{n} * w.out_h * w.out_w * s.out_channels);
       first = n * rows + range.last;
     }
   }
@@ -251,8 +241,6 @@ struct PackedConv {
  private:
   using Ints = typename V::Ints;
   using Bytes = typename V::Bytes;
-
-  static const uint8_t* bytes(const int8_t* codes) { return reinterpret_cast<const uint8_t*>(codes); }
 
   struct Tile {
     int32_t rows, runs;     // of the filter
@@ -266,7 +254,7 @@ struct PackedConv {
     CodeRange range;
   };
 
-  // Of one image, whose pixels, or copies of them, are at `from`.
+  // Of one image, whose rows were copied to `from`.
   static void run_range(const Op& op, const Plan& plan, const uint8_t* packed, const uint8_t* from, const Range& range,
                         int8_t* y) {
     if (range.begin == range.end) {
@@ -274,7 +262,6 @@ struct PackedConv {
     }
     const Window& w = op.shape.window;
     Tile tile = {};
-    tile.rows = w.kernel_h;
     tile.runs = plan.runs;
     tile.row = w.dilation_h * plan.width * plan.pixel_bytes;
     tile.next_run = w.dilation_w * plan.pixel_bytes;
@@ -282,8 +269,9 @@ struct PackedConv {
     tile.pixel = w.stride_w * plan.pixel_bytes;
     tile.range = op.range;
     alignas(64) int8_t beside[V::kMostPixels * V::kBlocks * kLanes];  // results of a tile, where there is no room
+    int32_t some[V::kMostBlocks * kLanes];                            // biases without all rows of the filter
     const int8_t* const end = y + (int64_t{range.last - 1} * w.out_w + range.end) * op.shape.out_channels;
-    const int64_t one_row = w.stride_h * plan.width * plan.pixel_bytes;
+    const int64_t one_row = plan.width * plan.pixel_bytes;
     for (int32_t block = range.from; block < range.to; block += plan.together) {
       const int32_t together = plan.blocks - block < plan.together ? plan.blocks - block : plan.together;
       // A tile may have more channels than there are. If it has all of them, the next pixel overwrites what is too
@@ -291,17 +279,27 @@ struct PackedConv {
       const int32_t channels = op.shape.out_channels - block * kLanes;
       const bool whole = channels >= together * kLanes;
       const bool overwritten = plan.blocks <= plan.together;
-      tile.bias = reinterpret_cast<const int32_t*>(packed + kBiasAt) + block * kLanes;
-      tile.multipliers = reinterpret_cast<const float*>(packed + kBiasAt) + (plan.blocks + block) * kLanes;
-      tile.weights = packed + weights_at(plan) + block * block_bytes(op.shape, plan);
+      const int32_t* const bias = reinterpret_cast<const int32_t*>(packed + kBiasAt) + block * kLanes;
+      tile.multipliers = reinterpret_cast<const float*>(bias + plan.blocks * kLanes);
+      const uint8_t* const weights = packed + weights_at(op.shape, plan) + block * block_bytes(op.shape, plan);
       // A row is cut into tiles of nearly equal size.
-      const Function* const functions = functions_for(together, plan.copies);
+      const Function* const functions = kFunctions.of[together - 1];
       const int32_t most = V::kPixels[together - 1];
       const int32_t tiles = (range.end - range.begin + most - 1) / most;
       const int32_t least = (range.end - range.begin) / tiles;
       const int32_t larger = (range.end - range.begin) % tiles;  // so many have one pixel more
       for (int32_t p = range.first; p < range.last; ++p) {
-        const uint8_t* x = from + p * one_row + range.begin * tile.pixel;
+        int32_t top = 0;  // the rows of the filter that are inside
+        int32_t bottom = w.kernel_h;
+        for (; top < bottom && w.row(p, top) < 0; ++top) {
+        }
+        for (; top < bottom && w.row(p, bottom - 1) >= w.in_h; --bottom) {
+        }
+        tile.rows = bottom - top;
+        tile.weights = weights + int64_t{top} * together * (block_bytes(op.shape, plan) / w.kernel_h);
+        tile.bias = tile.rows == w.kernel_h ? bias : bias_of_rows(plan, bias, together, top, bottom, w.kernel_h, some);
+        const int64_t first_row = tile.rows > 0 ? w.row(p, top) : 0;
+        const uint8_t* x = from + first_row * one_row + range.begin * tile.pixel;
         int8_t* to = y + (int64_t{p} * w.out_w + range.begin) * op.shape.out_channels + block * kLanes;
         for (int32_t i = 0; i < tiles; ++i) {
           const int32_t pixels = least + (i < larger ? 1 : 0);
@@ -324,7 +322,19 @@ struct PackedConv {
     }
   }
 
-  template <int kPixelCount, int kBlockCount, bool kCopied>
+  // Biases where only the rows [top, bottom) of the filter take part.
+  static const int32_t* bias_of_rows(const Plan& plan, const int32_t* bias, int32_t together, int32_t top,
+                                     int32_t bottom, int32_t rows, int32_t* to) {
+    const int64_t lanes = int64_t{plan.blocks} * kLanes;
+    const int32_t* const missing = bias + 2 * lanes;
+    for (int32_t i = 0; i < together * kLanes; ++i) {
+      const auto at = [&](int64_t u) { return static_cast<uint32_t>(missing[u * lanes + i]); };
+      to[i] = static_cast<int32_t>(static_cast<uint32_t>(bias[i]) + at(rows) - at(bottom) + at(top));
+    }
+    return to;
+  }
+
+  template <int kPixelCount, int kBlockCount>
   static void run_tile(const Tile& t, const uint8_t* x, int8_t* y) {
     Ints acc[kPixelCount][kBlockCount];
 #pragma GCC unroll 16
@@ -354,10 +364,7 @@ struct PackedConv {
             for (int r = 0; r < kPixelCount; ++r) {
               int32_t codes_of_pixel;
               __builtin_memcpy(&codes_of_pixel, at + r * t.pixel + word * 4, 4);
-              Ints codes = V::all(codes_of_pixel);
-              if constexpr (!kCopied) {
-                codes = V::shifted(codes);
-              }
+              const Ints codes = V::all(codes_of_pixel);
 #pragma GCC unroll 16
               for (int c = 0; c < kBlockCount; ++c) {
                 V::multiply_add(acc[r][c], codes, weights[c]);
@@ -406,32 +413,21 @@ struct PackedConv {
   struct Functions {
     Function of[V::kMostBlocks][V::kMostPixels];  // by blocks, then by pixels
   };
-  template <bool kCopied, int kBlockCount, int kPixelCount>
+  template <int kBlockCount, int kPixelCount>
   static constexpr void add_tiles(Functions& all) {
-    all.of[kBlockCount - 1][kPixelCount - 1] = run_tile<kPixelCount, kBlockCount, kCopied>;
+    all.of[kBlockCount - 1][kPixelCount - 1] = run_tile<kPixelCount, kBlockCount>;
     if constexpr (kPixelCount > 1) {
-      add_tiles<kCopied, kBlockCount, kPixelCount - 1>(all);
+      add_tiles<kBlockCount, kPixelCount - 1>(all);
     } else if constexpr (kBlockCount > 1) {
-      add_tiles<kCopied, kBlockCount - 1, V::kPixels[kBlockCount - 2]>(all);
+      add_tiles<kBlockCount - 1, V::kPixels[kBlockCount - 2]>(all);
     }
   }
-  template <bool kCopied>
   static constexpr Functions make_functions() {
     Functions all = {};
-    add_tiles<kCopied, V::kMostBlocks, V::kPixels[V::kMostBlocks - 1]>(all);
+    add_tiles<V::kMostBlocks, V::kPixels[V::kMostBlocks - 1]>(all);
     return all;
   }
-  static const Function* functions_for(int32_t together, bool copied) {
-    static constexpr Functions kCopied = make_functions<true>();
-    if constexpr (V::kReadsCodes) {
-      static constexpr Functions kAsTheyLie = make_functions<false>();
-      if (!copied) {
-        return kAsTheyLie.of[together - 1];
-      }
-    }
-    static_cast<void>(copied);
-    return kCopied.of[together - 1];
-  }
+  static constexpr Functions kFunctions = make_functions();
 };
 
 }  // namespace whittle::kernels

@@ -104,7 +104,6 @@ struct Avx2Int8Vec {
     asm("vpmaddwd %3, %2, %1\n\tvpaddd %1, %0, %0" : "+x"(acc), "=&x"(products) : "x"(x), "x"(w));
 #endif
   }
-  static constexpr bool kReadsCodes = false;
 
   static constexpr int32_t kBlocks = 2;
   static constexpr int32_t kMostBlocks = 8;

@@ -12,7 +12,6 @@
 //   Code, Weight, shift(z)     products are made of code + shift(z), z being the zero-point, and weight
 //   kWords                     words of 32 bits that four such codes, or weights, take
 //   multiply_add(acc, x, w)    adds to each lane the products of the codes and weights of one word
-//   kReadsCodes, shifted(x)    whether a word of codes can be shifted once it is in a register
 //   fill, copy_shifted         write whole registers, up to kSlack bytes too much; so does copying read what is readable
 //   weave(rows, at, groups)    groups of four codes, one from each row; position k has code woven(k)
 //   kPixels, kBlocks, kMostBlocks    sizes of tiles (packed_conv_impl.h)
@@ -90,8 +89,6 @@ struct Avx512VnniVec {
   [[gnu::always_inline]] static void multiply_add(Ints& acc, Ints x, Ints w) {
     asm("vpdpbusd %2, %1, %0" : "+v"(acc) : "v"(x), "v"(w));
   }
-  static constexpr bool kReadsCodes = true;
-  static Ints shifted(Ints x) { return _mm512_xor_si512(x, all_bytes(-128)); }
 
   static constexpr int32_t kBlocks = 4;
   static constexpr int32_t kMostBlocks = 8;
@@ -138,6 +135,7 @@ struct Avx512VnniVec {
   }
 
  private:
+  static Ints shifted(Ints x) { return _mm512_xor_si512(x, all_bytes(-128)); }
   static __mmask16 first_lanes(int64_t n) {
     return static_cast<__mmask16>(n >= 16 ? 0xffff : n > 0 ? (1 << n) - 1 : 0);
   }
