@@ -171,7 +171,11 @@ struct PackedConv {
     const int32_t left = w.left < plan.width ? w.left : plan.width;  // where the image begins and ends
     const int32_t right = left + w.in_w < plan.width ? left + w.in_w : plan.width;
     const int32_t end = w.row(last - 1, w.kernel_h - 1) + 1;
+    const int32_t reach = (w.kernel_h - 1) * w.dilation_h + 1;
     for (int32_t row = w.row(first, 0) < 0 ? 0 : w.row(first, 0); row < end && row < w.in_h; ++row) {
+      if ((row + w.top) % w.stride_h >= reach) {
+        continue;  // between windows
+      }
       Code* const to = frame + row * row_codes;
       const int8_t* const from = image + row * w.in_w * channels;
       V::fill(to, zero, left * channels);
