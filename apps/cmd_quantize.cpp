@@ -18,6 +18,7 @@
 #include "apps/runs/recorder.h"
 #include "apps/text.h"
 #include "compress/adaround.h"
+#include "compress/quantizing.h"
 #include "core/checkpoint.h"
 #include "core/error.h"
 #include "core/json.h"
@@ -46,6 +47,7 @@ struct Options {
   bool symmetric_activations = false;
   std::vector<std::string> skip;
   int edge_bits = 0;
+  int sum_bits = 0;
   bool equalize = false;
   bool correct_biases = false;
   bool sensitivity = false;
@@ -117,28 +119,12 @@ quant::QuantSpec spec_of(const Options& options) {
   spec.activations.symmetric = spec.activations.symmetric || options.symmetric_activations;
   spec.skip = options.skip;
   spec.edge_bits = options.edge_bits;
+  spec.sum_bits = options.sum_bits;
   spec.levels = levels_of(options);
   if (spec.levels.has_value()) {
     quant::check(*spec.levels, spec.weights);
   }
   return spec;
-}
-
-// Positions spread evenly over the set, in batches.
-quant::Batches calibration_batches(const data::Dataset& data, int64_t samples) {
-  require(samples >= 1, "quantize", "--samples ", samples, " is not at least 1");
-  require(!data.empty(), "quantize", "the calibration set '", data.name(), "' is empty");
-  const int64_t count = std::min(samples, data.size());
-  return [&data, count] {
-    return [&data, count, at = int64_t{0}]() mutable {
-      constexpr int64_t kBatch = 64;
-      std::vector<int64_t> indices;
-      for (; at < count && static_cast<int64_t>(indices.size()) < kBatch; ++at) {
-        indices.push_back(at * data.size() / count);
-      }
-      return indices.empty() ? Tensor() : data.batch(indices).inputs;
-    };
-  };
 }
 
 Json report_sensitivity(Module& model, const quant::Batches& batches, const data::Dataset& validation,
@@ -308,7 +294,7 @@ void quantize(const Options& options, Recorder& run) {
   const SavedData saved = data_of("quantize", options.model, checkpoint, options.data);
   const data::Splits& splits = saved.splits;
   const data::DataInfo& about = data::info(saved.arguments.name);
-  const quant::Batches batches = calibration_batches(splits.train, options.samples);
+  const quant::Batches batches = compress::calibration_batches(splits.train, options.samples);
   const Shape input = one_sample(splits.train.sample_shape());
 
   Json json = {
@@ -373,6 +359,11 @@ void add_quantize(CLI::App& program) {
       ->delimiter(',');
   verb->add_option("--edge-bits", options->edge_bits,
                    "Bits of the network's input, first and last layer; 0: as the others")
+      ->check(CLI::Range(0, 16))
+      ->capture_default_str();
+  verb->add_option("--sum-bits", options->sum_bits,
+                   "Bits of activations that only sums and pools read; 0: as the others")
+      ->check(CLI::Range(0, 16))
       ->capture_default_str();
   verb->option_defaults()->group("Other grids of weights, for --method hybrid (docs/grids.md)");
   verb->add_option("--grid", options->grid, quant::grid_names());

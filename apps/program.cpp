@@ -7,10 +7,13 @@
 #include <numeric>
 #include <stdexcept>
 
+#include "apps/data_options.h"
+#include "apps/text.h"
 #include "core/error.h"
 #include "core/file.h"
 #include "core/json.h"
 #include "core/parallel.h"
+#include "layers/zoo/zoo.h"
 
 namespace whittle::apps {
 
@@ -125,6 +128,17 @@ Tensor ProgramFile::run(const Tensor& sample, const Bytes& bytes) const {
       std::memcpy(y.mutable_data(), from.data(), from.size());
   }
   return y;
+}
+
+std::string program_metadata_of(const Checkpoint& checkpoint) {
+  Json json = Json::object();
+  for (const char* key : {zoo::kModelKey, kDataKey, kPreprocessingKey}) {
+    const auto found = checkpoint.metadata.find(key);
+    if (found != checkpoint.metadata.end()) {
+      json[key] = found->second;
+    }
+  }
+  return json_line(json);
 }
 
 Metrics evaluate(const ProgramFile& program, const data::Dataset& data, RunBytes* bytes, std::vector<bool>* right) {

@@ -50,6 +50,9 @@ class ProgramFile {
   std::string file_;
 };
 
+// What a program remembers of its checkpoint: enough to find data and scale inputs.
+std::string program_metadata_of(const Checkpoint& checkpoint);
+
 // Input and output of each sample as the program has them, one after the other.
 struct RunBytes {
   std::vector<uint8_t> inputs, outputs;
