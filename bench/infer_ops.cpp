@@ -19,10 +19,10 @@
 #include <string>
 #include <vector>
 
-#include "apps/program_text.h"
 #include "bench/peaks.h"
 #include "kernels/hosted/forced.h"
 #include "runtime/best.h"
+#include "runtime/hosted/names.h"
 #include "runtime/program.h"
 
 using namespace whittle::runtime;
@@ -120,13 +120,12 @@ void measure(const std::string& path, double seconds) {
     const double time = std::max(0.0, median(of_op[i]) - clock);
     const double limit = multiply_adds(program, op) / peak * 1e-3;
     const bool depthwise = op.kind == OpKind::kConv && op.groups > 1;
-    std::printf("| %u | %s%s%s | %s | %.0f | %.3f | %.3f | %.0f %% |\n", i, depthwise ? "depthwise " : "",
-                whittle::apps::name_of(op.kind),
-                op.kind == OpKind::kConv
-                    ? (" " + std::to_string(op.kernel[0]) + "x" + std::to_string(op.kernel[1])).c_str()
-                    : "",
-                shape_of(program.value(op.output)).c_str(), multiply_adds(program, op), limit, time,
-                time > 0 ? 100 * limit / time : 0);
+    std::printf(
+        "| %u | %s%s%s | %s | %.0f | %.3f | %.3f | %.0f %% |\n", i, depthwise ? "depthwise " : "", name_of(op.kind),
+        op.kind == OpKind::kConv ? (" " + std::to_string(op.kernel[0]) + "x" + std::to_string(op.kernel[1])).c_str()
+                                 : "",
+        shape_of(program.value(op.output)).c_str(), multiply_adds(program, op), limit, time,
+        time > 0 ? 100 * limit / time : 0);
     sum += time;
     least += limit;
   }

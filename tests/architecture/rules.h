@@ -34,7 +34,7 @@ inline const std::map<std::string, std::vector<std::string>> kMayInclude = {
       "apps"}},
     {"bench",
      {"core", "layers", "optim", "datasets", "quant", "prune", "train", "kernels", "runtime", "deploy", "compress",
-      "tests", "apps/program_text.h"}},
+      "tests"}},
 };
 
 // Programs, which may print and may use a test or benchmark library.
