@@ -31,7 +31,6 @@ struct Avx2Int8Vec {
   static Ints all(int32_t x) { return _mm256_set1_epi32(x); }
   static Reals all_reals(float x) { return _mm256_set1_ps(x); }
   static Ints add(Ints a, Ints b) { return _mm256_add_epi32(a, b); }
-  static Ints sub(Ints a, Ints b) { return _mm256_sub_epi32(a, b); }
   static Reals add(Reals a, Reals b) { return _mm256_add_ps(a, b); }
   static Reals mul(Reals a, Reals b) { return _mm256_mul_ps(a, b); }
   static Reals smaller(Reals a, Reals b) { return _mm256_min_ps(a, b); }
