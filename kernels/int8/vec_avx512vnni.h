@@ -12,7 +12,7 @@
 //   Code, Weight, shift(z)     products are made of code + shift(z), z being the zero-point, and weight
 //   kWords                     words of 32 bits that four such codes, or weights, take
 //   multiply_add(acc, x, w)    adds to each lane the products of the codes and weights of one word
-//   fill, copy_shifted         write whole registers, up to kSlack bytes too much; so does copying read what is readable
+//   fill, copy_shifted         write whole registers, up to kSlack bytes too much; copying reads so, too, if it may
 //   weave(rows, at, groups)    groups of four codes, one from each row; position k has code woven(k)
 //   kPixels, kBlocks, kMostBlocks    sizes of tiles (packed_conv_impl.h)
 #pragma once
