@@ -109,6 +109,29 @@ WHITTLE_TARGET("avx512f") float read_16(const float* x, int64_t n) {
   }
   return _mm512_cvtss_f32(total);
 }
+
+// Products of codes, with the instructions of the kernels for integers (kernels/int8/vec_*.h).
+WHITTLE_TARGET("avx512f,avx512vnni") void products_of_four() {
+  __m512i sums[kChains] = {};
+  const __m512i one = _mm512_set1_epi8(1);
+  for (int64_t i = 0; i < kRounds; ++i) {
+#pragma GCC unroll 12
+    for (__m512i& sum : sums) {
+      asm volatile("vpdpbusd %1, %1, %0" : "+v"(sum) : "v"(one));
+    }
+  }
+}
+WHITTLE_TARGET("avx2") void products_of_two() {
+  __m256i sums[kChains] = {};
+  const __m256i one = _mm256_set1_epi16(1);
+  for (int64_t i = 0; i < kRounds; ++i) {
+#pragma GCC unroll 12
+    for (__m256i& sum : sums) {
+      __m256i products;
+      asm volatile("vpmaddwd %2, %2, %1\n\tvpaddd %1, %0, %0" : "+x"(sum), "=&x"(products) : "x"(one));
+    }
+  }
+}
 #endif
 
 volatile float sink;
@@ -157,6 +180,18 @@ double peak_gflops(std::string_view table) {
   }
   const double time = fastest(0.2, [loop] { sink = loop(1.0F, 0.0F); });
   return known[std::string(table)] = 2 * lanes * kChains * static_cast<double>(kRounds) / time * 1e-9;
+}
+
+double peak_products(std::string_view table) {
+#if defined(__x86_64__)
+  const bool vnni = table == "avx512vnni";
+  if (vnni || table == "avx2") {
+    const double time = fastest(0.2, vnni ? products_of_four : products_of_two);
+    return (vnni ? 64 : 16) * kChains * static_cast<double>(kRounds) / time * 1e-9;
+  }
+#endif
+  static_cast<void>(table);
+  return 0;
 }
 
 double peak_read(int64_t bytes) {

@@ -10,6 +10,10 @@ namespace whittle::bench {
 // GFLOP/s of one core in independent multiply-adds, with the vectors of a kernel table.
 double peak_gflops(std::string_view table);
 
+// Billions of multiply-adds of codes per second of one core, with the instructions of a table of integer kernels. 0 where
+// the table has none of its own.
+double peak_products(std::string_view table);
+
 // GB/s of one core going through `bytes` again and again, with the widest vectors there are:
 // reading it, and copying it (each byte counts as read and as written).
 double peak_read(int64_t bytes);

@@ -2,16 +2,19 @@
 // which few instructions add products of pairs or groups of four codes.
 //
 // A tile is some pixels of the result times some blocks of output channels. Four input
-// channels of a pixel are broadcast, multiplied with the weights of every channel of the
-// blocks, and added to sums that never leave their registers. With a pointer per pixel and
+// codes of a pixel are broadcast, multiplied with the weights of every channel of the
+// blocks, and added to sums that never leave their registers. With an address per pixel and
 // an offset per filter tap that is the same for all of them, no matrix of patches is built.
-// Padding would spoil that, and so would channels that are not a multiple of four: then the
-// rows are first copied into scratch, with a frame of zero-points. So they are if products
-// take codes that are wider than a byte.
-//
-// Codes enter as code + shift; packing takes that out of the bias again (packing.h).
+// The taps of a row of the filter lie side by side, so they are one run of codes, whatever the
+// channels; the last four of a run may go beyond it and meet weights that are 0.
+// Rows of the filter that lie above or below the image are left out. The other rows are first
+// copied into scratch, with zero-points at their ends where there is padding: codes enter
+// products as code + shift, which costs less there than in every tile, and a run may be read
+// beyond its end. Packing takes the shift out of the bias again (packing.h). Of windows of one
+// pixel no more is copied at once than the nearest cache holds.
 #pragma once
 
+#include <stddef.h>
 #include <stdint.h>
 
 #include "kernels/int8/loops_impl.h"
@@ -28,20 +31,18 @@ struct PackedConv {
   using Code = typename V::Code;
   using Weight = typename V::Weight;
   static constexpr int32_t kLanes = V::kLanes;
-  static constexpr int32_t kStep = 4;                    // input channels that are multiplied at once
+  static constexpr int32_t kStep = 4;                    // codes that are multiplied at once
   static constexpr int32_t kInWord = kStep / V::kWords;  // of them in a word of 32 bits
   static constexpr int64_t kLeastProducts = 1 << 21;     // of a part: less is not worth moving codes between cores
 
   // ---- How an op is done: by its shape alone ----
 
   struct Plan {
-    bool copies;       // into scratch
     bool line;         // the windows are the pixels of the whole batch, one by one
-    int32_t channels;  // of a pixel as it is read, a multiple of kStep
     int32_t width;     // pixels from one row to the next
-    int32_t height;    // rows of the frame, if it copies
-    int32_t steps;     // per tap
-    int32_t taps;
+    int32_t runs;      // of codes that are read side by side, for each row of the filter
+    int32_t run;       // codes in one
+    int32_t steps;     // of them
     int32_t blocks;    // vectors of output channels
     int32_t together;  // of them in a tile
     int32_t rows;      // of results, over the whole batch
@@ -51,28 +52,23 @@ struct PackedConv {
     // only row.
     bool by_channels;
     int32_t units;
-
-    int64_t pixel_bytes() const { return int64_t{channels} * static_cast<int64_t>(sizeof(Code)); }
+    int64_t pixel_bytes;
   };
 
   static Plan plan_of(const ConvShape& s) {
     const Window& w = s.window;
     Plan plan = {};
-    plan.taps = w.kernel_h * w.kernel_w;
-    const int32_t last_row = (w.out_h - 1) * w.stride_h + (w.kernel_h - 1) * w.dilation_h;
-    const int32_t last_column = (w.out_w - 1) * w.stride_w + (w.kernel_w - 1) * w.dilation_w;
-    const bool padded = w.top > 0 || w.left > 0 || last_row - w.top >= w.in_h || last_column - w.left >= w.in_w;
-    plan.copies = padded || s.in_channels % kStep != 0 || !V::kReadsCodes;
-    plan.channels = static_cast<int32_t>(round_up(s.in_channels, kStep));
-    plan.width = plan.copies ? last_column + 1 : w.in_w;
-    plan.height = last_row + 1;
-    plan.steps = plan.channels / kStep;
+    plan.pixel_bytes = int64_t{s.in_channels} * static_cast<int64_t>(sizeof(Code));
+    plan.runs = w.dilation_w == 1 ? 1 : w.kernel_w;
+    plan.run = w.kernel_w / plan.runs * s.in_channels;
+    plan.steps = (plan.run + kStep - 1) / kStep;
+    plan.width = (w.out_w - 1) * w.stride_w + (w.kernel_w - 1) * w.dilation_w + 1;
     plan.blocks = (s.out_channels + kLanes - 1) / kLanes;
     plan.rows = s.batch * w.out_h;
     plan.row = w.out_w;
     // A window of one pixel that goes through a whole image has one long row.
-    plan.line =
-        plan.taps == 1 && !padded && w.stride_h == 1 && w.stride_w == 1 && w.out_h == w.in_h && w.out_w == w.in_w;
+    plan.line = w.kernel_h == 1 && w.kernel_w == 1 && w.top == 0 && w.left == 0 && w.stride_h == 1 && w.stride_w == 1 &&
+                w.out_h == w.in_h && w.out_w == w.in_w;
     if (plan.line) {
       plan.row *= plan.rows;
       plan.rows = 1;
@@ -82,7 +78,7 @@ struct PackedConv {
     plan.together = plan.blocks < plan.together ? plan.blocks : plan.together;
     const int32_t tiles = (plan.blocks + plan.together - 1) / plan.together;
     plan.by_channels =
-        tiles > 1 && plan.blocks * block_bytes(plan) > int64_t{s.batch} * w.in_h * w.in_w * plan.channels;
+        tiles > 1 && plan.blocks * block_bytes(s, plan) > int64_t{s.batch} * w.in_h * w.in_w * s.in_channels;
     plan.units = plan.by_channels ? tiles : plan.rows > 1 ? plan.rows : plan.row;
     return plan;
   }
@@ -91,17 +87,20 @@ struct PackedConv {
   static int32_t piece_of(const Plan& plan) {
     constexpr int64_t kBytes = 16384;
     constexpr int64_t kTile = V::kPixels[V::kBlocks - 1];
-    const int64_t tiles = kBytes / (plan.pixel_bytes() * kTile);
+    const int64_t tiles = kBytes / (plan.pixel_bytes * kTile);
     const int64_t pixels = (tiles < 1 ? 1 : tiles) * kTile;
-    return static_cast<int32_t>(!plan.copies || pixels > plan.row ? plan.row : pixels);
+    return static_cast<int32_t>(pixels > plan.row ? plan.row : pixels);
   }
 
-  // ---- Packed: biases, multipliers, then for every block of tiles [taps][steps][words][together][kLanes][kInWord]
-  // ----
+  // ---- Packed: the plan; biases, multipliers, and what biases lack if the first 0, 1, ... rows of the filter are left
+  // out; and for every block of tiles [rows of the filter][runs][steps][words][together][kLanes][kInWord] weights ----
 
-  static int64_t weights_at(const Plan& plan) { return round_up(int64_t{8} * plan.blocks * kLanes, 64); }
-  static int64_t block_bytes(const Plan& plan) {
-    return int64_t{plan.taps} * plan.steps * kLanes * kStep * static_cast<int64_t>(sizeof(Weight));
+  static constexpr int64_t kBiasAt = round_up(sizeof(Plan), 64);
+  static int64_t weights_at(const ConvShape& s, const Plan& plan) {
+    return kBiasAt + round_up(int64_t{4} * plan.blocks * kLanes * (3 + s.window.kernel_h), 64);
+  }
+  static int64_t block_bytes(const ConvShape& s, const Plan& plan) {
+    return int64_t{s.window.kernel_h} * plan.runs * plan.steps * kLanes * kStep * static_cast<int64_t>(sizeof(Weight));
   }
 
   static PackedNeeds needs(const Op& op) {
@@ -110,14 +109,14 @@ struct PackedConv {
       return {};
     }
     const Plan plan = plan_of(s);
-    if (plan.copies && !plan.line && !frame_fits(plan.height, plan.width, plan.channels)) {
+    if (!plan.line && !frame_fits(s.window.in_h, plan.width, s.in_channels)) {
       return {};
     }
-    const int64_t pixels = plan.line ? plan.piece : int64_t{plan.height} * plan.width;
+    const int64_t pixels = plan.line ? plan.piece : int64_t{s.window.in_h} * plan.width;
     PackedNeeds result;
-    result.packed_bytes = round_up(weights_at(plan) + plan.blocks * block_bytes(plan), 64);
-    result.scratch_bytes = plan.copies ? round_up(pixels * plan.pixel_bytes(), 64) : 0;
-    const int64_t products = int64_t{plan.rows} * plan.row * plan.taps * s.in_channels * s.out_channels;
+    result.packed_bytes = round_up(weights_at(s, plan) + plan.blocks * block_bytes(s, plan), 64);
+    result.scratch_bytes = round_up(pixels * plan.pixel_bytes + V::kSlack, 64);
+    const int64_t products = int64_t{plan.rows} * plan.row * s.window.kernel_h * plan.runs * plan.run * s.out_channels;
     result.parts = parts_worth(plan.units, products, kLeastProducts);
     return result;
   }
@@ -125,24 +124,32 @@ struct PackedConv {
   static void pack(const Op& op, uint8_t* packed) {
     const ConvShape& s = op.shape;
     const Plan plan = plan_of(s);
-    const int32_t filter = plan.taps * s.in_channels;
-    auto* const bias = reinterpret_cast<int32_t*>(packed);
-    auto* const multipliers = reinterpret_cast<uint32_t*>(packed) + plan.blocks * kLanes;
-    for (int32_t o = 0; o < plan.blocks * kLanes; ++o) {
+    const Window& w = s.window;
+    const int32_t filter = w.kernel_h * plan.runs * plan.run;
+    *reinterpret_cast<Plan*>(packed) = plan;
+    auto* const bias = reinterpret_cast<int32_t*>(packed + kBiasAt);
+    const int32_t shift = V::shift(op.x_zero_point);
+    const int32_t lanes = plan.blocks * kLanes;
+    auto* const multipliers = reinterpret_cast<uint32_t*>(bias + lanes);
+    int32_t* const missing = bias + 2 * lanes;
+    for (int32_t o = 0; o < lanes; ++o) {
       const bool real = o < s.out_channels;
-      bias[o] = real ? bias_for_shifted_codes(op, V::shift(op.x_zero_point), o, filter) : 0;
       multipliers[o] = real ? op.multipliers[o] : 0;
+      for (int32_t u = 0; u <= w.kernel_h; ++u) {
+        missing[u * lanes + o] = real ? sum_of_shifts(op, shift, o, filter, u * plan.runs * plan.run) : 0;
+      }
+      bias[o] = real ? bias_for_shifted_codes(op, shift, o, filter) : 0;
     }
-    auto* to = reinterpret_cast<Weight*>(packed + weights_at(plan));
+    auto* to = reinterpret_cast<Weight*>(packed + weights_at(s, plan));
     for (int32_t block = 0; block < plan.blocks; block += plan.together) {
       const int32_t together = plan.blocks - block < plan.together ? plan.blocks - block : plan.together;
-      for (int32_t tap = 0; tap < plan.taps; ++tap) {
-        for (int32_t i = 0; i < plan.channels; i += kInWord) {
+      for (int32_t run = 0; run < w.kernel_h * plan.runs; ++run) {
+        for (int32_t i = 0; i < plan.steps * kStep; i += kInWord) {
           for (int32_t lane = 0; lane < together * kLanes; ++lane) {
             const int32_t o = block * kLanes + lane;
             for (int32_t k = i; k < i + kInWord; ++k) {
-              const bool real = o < s.out_channels && k < s.in_channels;
-              *to++ = real ? op.weights[(int64_t{o} * plan.taps + tap) * s.in_channels + k] : Weight{0};
+              const bool real = o < s.out_channels && k < plan.run;
+              *to++ = real ? op.weights[int64_t{o} * filter + int64_t{run} * plan.run + k] : Weight{0};
             }
           }
         }
@@ -152,44 +159,28 @@ struct PackedConv {
 
   // ---- Copying ----
 
-  // Pixels with as many channels as are read. The new ones meet weights that are 0, so they may be anything.
-  static void copy_pixels(const Op& op, const Plan& plan, Code* to, const int8_t* from, int32_t pixels) {
-    const int32_t shift = V::shift(op.x_zero_point);
-    const int32_t channels = op.shape.in_channels;
-    if (channels == plan.channels) {
-      return V::copy_shifted(to, from, int64_t{pixels} * channels, shift);
-    }
-    int32_t i = channels == 3 ? V::copy_triples(to, from, pixels, shift) : 0;  // the usual image
-    to += int64_t{i} * plan.channels;
-    from += int64_t{i} * channels;
-    for (; i < pixels; ++i, to += plan.channels, from += channels) {
-      V::copy_shifted(to, from, channels, shift);
-      for (int32_t k = channels; k < plan.channels; ++k) {
-        to[k] = 0;
-      }
-    }
-  }
-
-  // The rows of one image that some rows of results read.
+  // The rows of one image that some rows of results read. Copying writes more than it should, which what follows
+  // corrects.
   static void copy_rows(const Op& op, const Plan& plan, const int8_t* image, int32_t first, int32_t last, Code* frame) {
     const Window& w = op.shape.window;
-    const auto zero = static_cast<Code>(op.x_zero_point + V::shift(op.x_zero_point));
-    const int64_t row_codes = int64_t{plan.width} * plan.channels;
-    const int32_t begin = first * w.stride_h;
-    const int32_t end = (last - 1) * w.stride_h + (w.kernel_h - 1) * w.dilation_h + 1;
+    const int32_t shift = V::shift(op.x_zero_point);
+    const auto zero = static_cast<Code>(op.x_zero_point + shift);
+    const int64_t channels = op.shape.in_channels;
+    const int64_t row_codes = plan.width * channels;
+    const int8_t* const end_of_image = image + int64_t{w.in_h} * w.in_w * channels;
     const int32_t left = w.left < plan.width ? w.left : plan.width;  // where the image begins and ends
     const int32_t right = left + w.in_w < plan.width ? left + w.in_w : plan.width;
-    for (int32_t i = begin; i < end; ++i) {
-      Code* const to = frame + i * row_codes;
-      const int32_t row = i - w.top;
-      if (row < 0 || row >= w.in_h) {
-        V::fill(to, zero, row_codes);
-        continue;
+    const int32_t end = w.row(last - 1, w.kernel_h - 1) + 1;
+    const int32_t reach = (w.kernel_h - 1) * w.dilation_h + 1;
+    for (int32_t row = w.row(first, 0) < 0 ? 0 : w.row(first, 0); row < end && row < w.in_h; ++row) {
+      if ((row + w.top) % w.stride_h >= reach) {
+        continue;  // between windows
       }
-      V::fill(to, zero, int64_t{left} * plan.channels);
-      copy_pixels(op, plan, to + int64_t{left} * plan.channels, image + int64_t{row} * w.in_w * op.shape.in_channels,
-                  right - left);
-      V::fill(to + int64_t{right} * plan.channels, zero, int64_t{plan.width - right} * plan.channels);
+      Code* const to = frame + row * row_codes;
+      const int8_t* const from = image + row * w.in_w * channels;
+      V::fill(to, zero, left * channels);
+      V::copy_shifted(to + left * channels, from, (right - left) * channels, end_of_image - from, shift);
+      V::fill(to + right * channels, zero, (plan.width - right) * channels);
     }
   }
 
@@ -222,7 +213,7 @@ struct PackedConv {
   static void run(const Op& op, const uint8_t* packed, uint8_t* scratch, Part part) {
     const ConvShape& s = op.shape;
     const Window& w = s.window;
-    const Plan plan = plan_of(s);
+    const Plan& plan = *reinterpret_cast<const Plan*>(packed);
     const Range all = range_of(plan, part);
     Range range = all;
     auto* const frame = reinterpret_cast<Code*>(scratch);
@@ -231,12 +222,11 @@ struct PackedConv {
         last = all.end - first > plan.piece ? first + plan.piece : all.end;
         const int8_t* const from = op.x + int64_t{first} * s.in_channels;
         int8_t* const y = op.y + int64_t{first} * s.out_channels;
-        if (plan.copies) {
-          copy_pixels(op, plan, frame, from, last - first);
-        }
+        const int64_t codes = int64_t{last - first} * s.in_channels;
+        V::copy_shifted(frame, from, codes, codes, V::shift(op.x_zero_point));
         range.begin = 0;
         range.end = last - first;
-        run_range(op, plan, packed, plan.copies ? scratch : bytes(from), range, y);
+        run_range(op, plan, packed, scratch, range, y);
       }
       return;
     }
@@ -246,78 +236,111 @@ struct PackedConv {
       range.first = first - n * rows;
       range.last = all.last - n * rows < rows ? all.last - n * rows : rows;
       const int8_t* const image = op.x + int64_t{n} * w.in_h * w.in_w * s.in_channels;
-      if (plan.copies) {
-        copy_rows(op, plan, image, range.first, range.last, frame);
-      }
-      run_range(op, plan, packed, plan.copies ? scratch : bytes(image), range,
-                op.y + int64_t{n} * w.out_h * w.out_w * s.out_channels);
+      copy_rows(op, plan, image, range.first, range.last, frame);
+      run_range(op, plan, packed, scratch, range, op.y + int64_t{n} * w.out_h * w.out_w * s.out_channels);
       first = n * rows + range.last;
     }
   }
 
  private:
   using Ints = typename V::Ints;
-  using Reals = typename V::Reals;
-
-  static const uint8_t* bytes(const int8_t* codes) { return reinterpret_cast<const uint8_t*>(codes); }
+  using Bytes = typename V::Bytes;
 
   struct Tile {
-    int32_t taps_h, taps_w;
-    int64_t tap_row, tap_column;  // bytes from tap to tap
-    int32_t steps;
-    int64_t pixel;    // bytes from pixel to pixel
-    int64_t y_pixel;  // the same in y
+    int32_t rows, runs;     // of the filter
+    int64_t row, next_run;  // bytes to the next
+    int64_t run;            // bytes that are read of it
+    int64_t pixel;          // bytes from pixel to pixel
+    int64_t y_pixel;        // the same in y
     const int32_t* bias;
     const float* multipliers;
     const uint8_t* weights;
-    int32_t last_lanes;  // of the last vector
     CodeRange range;
   };
 
-  // Of one image, whose pixels, or copies of them, are at `from`.
+  // Of one image, whose rows were copied to `from`.
   static void run_range(const Op& op, const Plan& plan, const uint8_t* packed, const uint8_t* from, const Range& range,
                         int8_t* y) {
+    if (range.begin == range.end) {
+      return;
+    }
     const Window& w = op.shape.window;
     Tile tile = {};
-    tile.taps_h = w.kernel_h;
-    tile.taps_w = w.kernel_w;
-    tile.pixel = w.stride_w * plan.pixel_bytes();
-    tile.tap_row = w.dilation_h * plan.width * plan.pixel_bytes();
-    tile.tap_column = w.dilation_w * plan.pixel_bytes();
-    tile.steps = plan.steps;
-    tile.y_pixel = op.shape.out_channels;
+    tile.runs = plan.runs;
+    tile.row = w.dilation_h * plan.width * plan.pixel_bytes;
+    tile.next_run = w.dilation_w * plan.pixel_bytes;
+    tile.run = plan.steps * V::kWords * 4;
+    tile.pixel = w.stride_w * plan.pixel_bytes;
     tile.range = op.range;
+    alignas(64) int8_t beside[V::kMostPixels * V::kBlocks * kLanes];  // results of a tile, where there is no room
+    int32_t some[V::kMostBlocks * kLanes];                            // biases without all rows of the filter
+    const int8_t* const end = y + (int64_t{range.last - 1} * w.out_w + range.end) * op.shape.out_channels;
+    const int64_t one_row = plan.width * plan.pixel_bytes;
     for (int32_t block = range.from; block < range.to; block += plan.together) {
       const int32_t together = plan.blocks - block < plan.together ? plan.blocks - block : plan.together;
+      // A tile may have more channels than there are. If it has all of them, the next pixel overwrites what is too
+      // much.
       const int32_t channels = op.shape.out_channels - block * kLanes;
-      tile.bias = reinterpret_cast<const int32_t*>(packed) + block * kLanes;
-      tile.multipliers = reinterpret_cast<const float*>(packed) + (plan.blocks + block) * kLanes;
-      tile.weights = packed + weights_at(plan) + block * block_bytes(plan);
-      tile.last_lanes = channels - (together - 1) * kLanes < kLanes ? channels - (together - 1) * kLanes : kLanes;
+      const bool whole = channels >= together * kLanes;
+      const bool overwritten = plan.blocks <= plan.together;
+      const int32_t* const bias = reinterpret_cast<const int32_t*>(packed + kBiasAt) + block * kLanes;
+      tile.multipliers = reinterpret_cast<const float*>(bias + plan.blocks * kLanes);
+      const uint8_t* const weights = packed + weights_at(op.shape, plan) + block * block_bytes(op.shape, plan);
+      // A row is cut into tiles of nearly equal size.
+      const Function* const functions = kFunctions.of[together - 1];
+      const int32_t most = V::kPixels[together - 1];
+      const int32_t tiles = (range.end - range.begin + most - 1) / most;
+      const int32_t least = (range.end - range.begin) / tiles;
+      const int32_t larger = (range.end - range.begin) % tiles;  // so many have one pixel more
       for (int32_t p = range.first; p < range.last; ++p) {
-        const uint8_t* const row = from + int64_t{p} * w.stride_h * plan.width * plan.pixel_bytes();
-        int8_t* const results = y + int64_t{p} * w.out_w * op.shape.out_channels + block * kLanes;
-        run_row(tile, together, plan.copies, row, results, range.begin, range.end);
+        int32_t top = 0;  // the rows of the filter that are inside
+        int32_t bottom = w.kernel_h;
+        for (; top < bottom && w.row(p, top) < 0; ++top) {
+        }
+        for (; top < bottom && w.row(p, bottom - 1) >= w.in_h; --bottom) {
+        }
+        tile.rows = bottom - top;
+        tile.weights = weights + int64_t{top} * together * (block_bytes(op.shape, plan) / w.kernel_h);
+        tile.bias = tile.rows == w.kernel_h ? bias : bias_of_rows(plan, bias, together, top, bottom, w.kernel_h, some);
+        const int64_t first_row = tile.rows > 0 ? w.row(p, top) : 0;
+        const uint8_t* x = from + first_row * one_row + range.begin * tile.pixel;
+        int8_t* to = y + (int64_t{p} * w.out_w + range.begin) * op.shape.out_channels + block * kLanes;
+        for (int32_t i = 0; i < tiles; ++i) {
+          const int32_t pixels = least + (i < larger ? 1 : 0);
+          int8_t* const next = to + int64_t{pixels} * op.shape.out_channels;
+          if (whole || (overwritten && end - next >= kLanes)) {
+            tile.y_pixel = op.shape.out_channels;
+            functions[pixels - 1](tile, x, to);
+          } else {
+            tile.y_pixel = together * kLanes;
+            functions[pixels - 1](tile, x, beside);
+            for (int32_t r = 0; r < pixels; ++r) {
+              __builtin_memcpy(to + int64_t{r} * op.shape.out_channels, beside + r * tile.y_pixel,
+                               static_cast<size_t>(channels < tile.y_pixel ? channels : tile.y_pixel));
+            }
+          }
+          x += pixels * tile.pixel;
+          to = next;
+        }
       }
     }
   }
 
-  static void run_row(const Tile& t, int32_t together, bool copied, const uint8_t* row, int8_t* y, int32_t begin,
-                      int32_t end) {
-    const Function* const functions = functions_for(together, copied);
-    const int32_t most = V::kPixels[together - 1];
-    const int32_t tiles = (end - begin + most - 1) / most;
-    for (int32_t i = 0; i < tiles; ++i) {  // of nearly equal size
-      const int32_t first = begin + static_cast<int32_t>(int64_t{end - begin} * i / tiles);
-      const int32_t last = begin + static_cast<int32_t>(int64_t{end - begin} * (i + 1) / tiles);
-      functions[last - first - 1](t, row + first * t.pixel, y + first * t.y_pixel);
+  // Biases where only the rows [top, bottom) of the filter take part.
+  static const int32_t* bias_of_rows(const Plan& plan, const int32_t* bias, int32_t together, int32_t top,
+                                     int32_t bottom, int32_t rows, int32_t* to) {
+    const int64_t lanes = int64_t{plan.blocks} * kLanes;
+    const int32_t* const missing = bias + 2 * lanes;
+    for (int32_t i = 0; i < together * kLanes; ++i) {
+      const auto at = [&](int64_t u) { return static_cast<uint32_t>(missing[u * lanes + i]); };
+      to[i] = static_cast<int32_t>(static_cast<uint32_t>(bias[i]) + at(rows) - at(bottom) + at(top));
     }
+    return to;
   }
 
-  template <int kPixelCount, int kBlockCount, bool kCopied>
+  template <int kPixelCount, int kBlockCount>
   static void run_tile(const Tile& t, const uint8_t* x, int8_t* y) {
     Ints acc[kPixelCount][kBlockCount];
-    const uint8_t* pixel[kPixelCount];
 #pragma GCC unroll 16
     for (int c = 0; c < kBlockCount; ++c) {
       const Ints bias = V::load(t.bias + c * kLanes);
@@ -326,17 +349,13 @@ struct PackedConv {
         acc[r][c] = bias;
       }
     }
-#pragma GCC unroll 16
-    for (int r = 0; r < kPixelCount; ++r) {
-      pixel[r] = x + r * t.pixel;
-    }
     constexpr int64_t kVector = kLanes * 4;  // bytes
     constexpr int64_t kWords = V::kWords;
     const uint8_t* w = t.weights;
-    for (int32_t u = 0; u < t.taps_h; ++u) {
-      for (int32_t v = 0; v < t.taps_w; ++v) {
-        int64_t at = u * t.tap_row + v * t.tap_column;
-        const int64_t end = at + t.steps * kWords * 4;
+    for (int32_t u = 0; u < t.rows; ++u) {
+      for (int32_t v = 0; v < t.runs; ++v) {
+        const uint8_t* at = x + u * t.row + v * t.next_run;
+        const uint8_t* const end = at + t.run;
         for (; at < end; at += kWords * 4, w += kWords * kBlockCount * kVector) {
 #pragma GCC unroll 2
           for (int word = 0; word < kWords; ++word) {
@@ -348,11 +367,8 @@ struct PackedConv {
 #pragma GCC unroll 16
             for (int r = 0; r < kPixelCount; ++r) {
               int32_t codes_of_pixel;
-              __builtin_memcpy(&codes_of_pixel, pixel[r] + at + word * 4, 4);
-              Ints codes = V::all(codes_of_pixel);
-              if constexpr (!kCopied) {
-                codes = V::shifted(codes);
-              }
+              __builtin_memcpy(&codes_of_pixel, at + r * t.pixel + word * 4, 4);
+              const Ints codes = V::all(codes_of_pixel);
 #pragma GCC unroll 16
               for (int c = 0; c < kBlockCount; ++c) {
                 V::multiply_add(acc[r][c], codes, weights[c]);
@@ -362,20 +378,36 @@ struct PackedConv {
         }
       }
     }
-    const Requantize<V> requantize(t.range);
-#pragma GCC unroll 16
-    for (int c = 0; c < kBlockCount; ++c) {
-      const Reals multiplier = V::load_reals(t.multipliers + c * kLanes);
-#pragma GCC unroll 16
-      for (int r = 0; r < kPixelCount; ++r) {
-        const typename V::Codes codes = requantize(acc[r][c], multiplier);
-        int8_t* const to = y + r * t.y_pixel + c * kLanes;
-        if (c + 1 < kBlockCount || t.last_lanes == kLanes) {
-          V::store_codes(to, codes);
-        } else {
-          V::store_codes(to, t.last_lanes, codes);
-        }
-      }
+    finish(t, acc, Requantize<V>(t.range), y);
+  }
+
+  // Four vectors at a time from kFirst on: the blocks of a pixel, then those of the next.
+  template <int kPixelCount, int kBlockCount, int kFirst = 0>
+  [[gnu::always_inline]] static void finish(const Tile& t, const Ints (&acc)[kPixelCount][kBlockCount],
+                                            const Requantize<V>& requantize, int8_t* y) {
+    constexpr int kCount = kPixelCount * kBlockCount;
+    Ints four[4];
+#pragma GCC unroll 4
+    for (int k = 0; k < 4; ++k) {
+      const int i = kFirst + k < kCount ? kFirst + k : kCount - 1;
+      const int c = i % kBlockCount;
+      four[k] = requantize.scaled(acc[i / kBlockCount][c], V::load_reals(t.multipliers + c * kLanes));
+    }
+    store<kBlockCount, kFirst, kCount>(t, V::in_order(requantize.codes(four[0], four[1], four[2], four[3])), y);
+    if constexpr (kFirst + 4 < kCount) {
+      finish<kPixelCount, kBlockCount, kFirst + 4>(t, acc, requantize, y);
+    }
+  }
+
+  // Vectors kFirst + kVector to kFirst + 3: as many at once as lie side by side in y.
+  template <int kBlockCount, int kFirst, int kCount, int kVector = 0>
+  [[gnu::always_inline]] static void store(const Tile& t, Bytes codes, int8_t* y) {
+    constexpr int kPixel = (kFirst + kVector) / kBlockCount;
+    constexpr int kBlock = (kFirst + kVector) % kBlockCount;
+    constexpr int kOfPixel = kBlockCount - kBlock < 4 - kVector ? kBlockCount - kBlock : 4 - kVector;
+    V::template store_vectors<kVector, kOfPixel>(y + kPixel * t.y_pixel + kBlock * kLanes, codes);
+    if constexpr (kVector + kOfPixel < 4 && kFirst + kVector + kOfPixel < kCount) {
+      store<kBlockCount, kFirst, kCount, kVector + kOfPixel>(t, codes, y);
     }
   }
 
@@ -385,32 +417,21 @@ struct PackedConv {
   struct Functions {
     Function of[V::kMostBlocks][V::kMostPixels];  // by blocks, then by pixels
   };
-  template <bool kCopied, int kBlockCount, int kPixelCount>
+  template <int kBlockCount, int kPixelCount>
   static constexpr void add_tiles(Functions& all) {
-    all.of[kBlockCount - 1][kPixelCount - 1] = run_tile<kPixelCount, kBlockCount, kCopied>;
+    all.of[kBlockCount - 1][kPixelCount - 1] = run_tile<kPixelCount, kBlockCount>;
     if constexpr (kPixelCount > 1) {
-      add_tiles<kCopied, kBlockCount, kPixelCount - 1>(all);
+      add_tiles<kBlockCount, kPixelCount - 1>(all);
     } else if constexpr (kBlockCount > 1) {
-      add_tiles<kCopied, kBlockCount - 1, V::kPixels[kBlockCount - 2]>(all);
+      add_tiles<kBlockCount - 1, V::kPixels[kBlockCount - 2]>(all);
     }
   }
-  template <bool kCopied>
   static constexpr Functions make_functions() {
     Functions all = {};
-    add_tiles<kCopied, V::kMostBlocks, V::kPixels[V::kMostBlocks - 1]>(all);
+    add_tiles<V::kMostBlocks, V::kPixels[V::kMostBlocks - 1]>(all);
     return all;
   }
-  static const Function* functions_for(int32_t together, bool copied) {
-    static constexpr Functions kCopied = make_functions<true>();
-    if constexpr (V::kReadsCodes) {
-      static constexpr Functions kAsTheyLie = make_functions<false>();
-      if (!copied) {
-        return kAsTheyLie.of[together - 1];
-      }
-    }
-    static_cast<void>(copied);
-    return kCopied.of[together - 1];
-  }
+  static constexpr Functions kFunctions = make_functions();
 };
 
 }  // namespace whittle::kernels

@@ -1,14 +1,14 @@
 // Depthwise convolution with packed weights, for vectors of 32-bit sums to which few
 // instructions add products of pairs or groups of four codes.
 //
-// The four codes are four rows of one channel: for a row of results the rows of x that it
-// reads are woven together, a group of four codes per column and channel, with zero-points
-// where there is padding. From there on a row of results is one flat array, whatever the
-// channels: result i is the sum over the columns v of the filter of group i + v channels
-// times the weights of column v. With a stride of s, columns 0, s, 2 s, ... are woven into
-// one array, 1, s + 1, ... into the next, so that it stays flat. Weights, biases and
-// multipliers are repeated until they fill whole vectors. If a group takes several words of
-// 32 bits, there is an array for each of them.
+// The four codes are four rows of one channel. The rows of x that a row of results reads are
+// copied into a ring in scratch, each once, with zero-points where there is padding. From
+// there on a row of results is one flat array, whatever the channels: result i is the sum over
+// the columns v of the filter of code i + v channels in each of the rows times the weights of
+// column v. With a stride of s, columns 0, s, 2 s, ... are copied into one array, 1, s + 1, ...
+// into the next, so that it stays flat. A register of codes from each of four rows is woven
+// into four vectors of groups. Weights, biases and multipliers lie in the order that weaving
+// gives, repeated until they fill whole registers.
 //
 // Three rows leave one of the four codes free. With a stride of 1 the row below goes there,
 // and the same groups serve two rows of results: with weights (a, b, c, 0) and (0, a, b, c).
@@ -26,8 +26,10 @@ namespace whittle::kernels {
 template <class V>
 struct PackedDepthwise {
   using Op = Conv<int8_t>;
+  using Code = typename V::Code;
   using Weight = typename V::Weight;
-  static constexpr int64_t kLanes = V::kLanes;
+  static constexpr int32_t kLanes = V::kLanes;
+  static constexpr int32_t kBytes = V::kBytes;  // results at once: four vectors
   static constexpr int32_t kWords = V::kWords;
   static constexpr int32_t kInWord = 4 / kWords;
   static constexpr int64_t kLeastProducts = 1 << 18;  // of a part, as in packed_conv_impl.h
@@ -40,9 +42,12 @@ struct PackedDepthwise {
 
   struct Plan {
     int64_t channels;
-    int64_t period;   // numbers until the channels begin anew at a whole vector
+    int64_t period;   // results until the channels begin anew at a whole register
     int64_t columns;  // of the frame that belong to one array
-    int64_t array;    // words in it
+    int64_t array;    // codes in it
+    int64_t row;      // codes of all its arrays
+    int64_t reach;    // rows that one or two rows of results read
+    int64_t ring;     // as many or more, a power of two
     bool pairs;       // of rows
   };
   static Plan plan_of(const ConvShape& s) {
@@ -50,27 +55,36 @@ struct PackedDepthwise {
     Plan plan = {};
     plan.channels = s.in_channels;
     plan.period = plan.channels;
-    while (plan.period % kLanes != 0) {
+    while (plan.period % kBytes != 0) {
       plan.period += plan.channels;
     }
     plan.columns = (int64_t{w.out_w - 1} * w.stride_w + int64_t{w.kernel_w - 1} * w.dilation_w) / w.stride_w + 1;
-    plan.array = round_up(plan.columns * plan.channels, kLanes) + kLanes;
+    plan.array = round_up(plan.columns * plan.channels, kBytes);
+    plan.row = plan.array * w.stride_w + kBytes + V::kSlack;  // behind the last result there may be anything
     plan.pairs = w.kernel_h <= 3 && w.stride_h == 1 && w.dilation_h == 1 && w.out_h > 1;
+    plan.reach = int64_t{w.kernel_h - 1} * w.dilation_h + 1 + (plan.pairs ? 1 : 0);
+    for (plan.ring = 1; plan.ring < plan.reach;) {
+      plan.ring *= 2;
+    }
     return plan;
   }
 
-  // Packed: biases, multipliers, then [row of a pair][column of the filter][word][period] words of weights.
-  static int64_t words_of_row(const ConvShape& s, const Plan& plan) {
-    return int64_t{s.window.kernel_w} * kWords * plan.period;
+  // Packed: biases, multipliers, then for every register of a period [row of a pair][column of the filter][word][4]
+  // vectors of weights.
+  static int64_t words_of_rows(const ConvShape& s, const Plan& plan) {
+    return int64_t{2} * s.window.kernel_w * kWords * plan.period;
   }
 
   static PackedNeeds needs(const Op& op) {
     const ConvShape& s = op.shape;
     const Plan plan = plan_of(s);
+    if (!frame_fits(plan.ring, plan.row, 1)) {
+      return {};
+    }
     const int64_t products =
         int64_t{s.batch} * s.window.out_h * s.window.out_w * s.window.kernel_h * s.window.kernel_w * s.out_channels;
-    return {.packed_bytes = round_up((2 * plan.period + 2 * words_of_row(s, plan)) * 4, 64),
-            .scratch_bytes = round_up(plan.array * s.window.stride_w * kWords * 4, 64),
+    return {.packed_bytes = round_up((2 * plan.period + words_of_rows(s, plan)) * 4, 64),
+            .scratch_bytes = round_up(plan.ring * plan.row * static_cast<int64_t>(sizeof(Code)), 64),
             .parts = parts_worth(int64_t{s.batch} * s.window.out_h, products, kLeastProducts)};
   }
 
@@ -80,19 +94,23 @@ struct PackedDepthwise {
     const Plan plan = plan_of(s);
     auto* const bias = reinterpret_cast<int32_t*>(packed);
     auto* const multipliers = reinterpret_cast<uint32_t*>(packed) + plan.period;
-    auto* const weights = reinterpret_cast<Weight*>(packed + 8 * plan.period);
+    auto* weights = reinterpret_cast<Weight*>(packed + 8 * plan.period);
     const int32_t taps = w.kernel_h * w.kernel_w;
-    for (int64_t i = 0; i < plan.period; ++i) {
-      const int64_t c = i % plan.channels;
-      bias[i] = bias_for_shifted_codes(op, V::shift(op.x_zero_point), static_cast<int32_t>(c), taps);
-      multipliers[i] = op.multipliers[c];
+    for (int64_t at = 0; at < plan.period; at += kBytes) {
+      const auto channel = [&](int32_t k) { return static_cast<int32_t>((at + V::woven(k)) % plan.channels); };
+      for (int32_t k = 0; k < kBytes; ++k) {
+        bias[at + k] = bias_for_shifted_codes(op, V::shift(op.x_zero_point), channel(k), taps);
+        multipliers[at + k] = op.multipliers[channel(k)];
+      }
       for (int32_t below = 0; below < 2; ++below) {
         for (int32_t v = 0; v < w.kernel_w; ++v) {
-          for (int32_t u = 0; u < 4; ++u) {
-            const int32_t row = u - below;
-            const int64_t word = (int64_t{below * w.kernel_w + v} * kWords + u / kInWord) * plan.period + i;
-            weights[word * kInWord + u % kInWord] =
-                row >= 0 && row < w.kernel_h ? op.weights[c * taps + row * w.kernel_w + v] : Weight{0};
+          for (int32_t u = 0; u < 4; u += kInWord) {
+            for (int32_t k = 0; k < kBytes; ++k) {
+              const int8_t* const filter = op.weights + int64_t{channel(k)} * taps;
+              for (int32_t row = u - below; row < u - below + kInWord; ++row) {
+                *weights++ = row >= 0 && row < w.kernel_h ? filter[row * w.kernel_w + v] : Weight{0};
+              }
+            }
           }
         }
       }
@@ -110,41 +128,57 @@ struct PackedDepthwise {
     flat.bias = reinterpret_cast<const int32_t*>(packed);
     flat.multipliers = reinterpret_cast<const float*>(packed) + plan.period;
     flat.weights = packed + 8 * plan.period;
-    flat.plane = plan.array;
     flat.range = op.range;
-    auto* const groups = reinterpret_cast<uint32_t*>(scratch);
     for (int32_t v = 0; v < w.kernel_w; ++v) {
       const int64_t column = int64_t{v} * w.dilation_w;
-      flat.groups[v] = groups + column % w.stride_w * kWords * plan.array + column / w.stride_w * plan.channels;
+      flat.at[v] = column % w.stride_w * plan.array + column / w.stride_w * plan.channels;
     }
+    auto* const ring = reinterpret_cast<Code*>(scratch);
     const int64_t rows = int64_t{s.batch} * w.out_h;
     const int64_t begin = rows * part.index / part.count;
     const int64_t end = rows * (part.index + 1) / part.count;
+    const auto slot = [&](int64_t row) { return ring + (row & (plan.ring - 1)) * plan.row; };
+    auto n = static_cast<int32_t>(begin / w.out_h);
+    auto p = static_cast<int32_t>(begin % w.out_h);
+    int64_t copied = 0;  // of this image's rows, with the padding above
     for (int64_t i = begin; i < end;) {
-      const auto n = static_cast<int32_t>(i / w.out_h);
-      const auto p = static_cast<int32_t>(i % w.out_h);
-      weave(op, plan, n, p, groups);
+      const int64_t first = int64_t{p} * w.stride_h;
+      copied = copied < first ? first : copied;
+      for (; copied < first + plan.reach; ++copied) {
+        copy_row(op, plan, n, copied - w.top, slot(copied));
+      }
+      for (int32_t u = 0; u < 4; ++u) {  // rows without weights may be any
+        flat.rows[u] = slot(first + (u < w.kernel_h ? int64_t{u} * w.dilation_h : plan.reach - 1));
+      }
       int8_t* const y = op.y + i * flat.count;
-      if (plan.pairs && p + 1 < w.out_h && i + 1 < end) {
+      const int32_t done = plan.pairs && p + 1 < w.out_h && i + 1 < end ? 2 : 1;
+      if (done == 2) {
         run_columns<2>(flat, y, y + flat.count);
-        i += 2;
       } else {
         run_columns<1>(flat, y, nullptr);
-        i += 1;
+      }
+      i += done;
+      p += done;
+      if (p == w.out_h) {
+        p = 0;
+        ++n;
+        copied = 0;
       }
     }
   }
 
  private:
+  using Ints = typename V::Ints;
+
   struct Flat {
     int32_t columns;  // of the filter
     int64_t count;    // results in a row
     int64_t period;
-    int64_t plane;  // from a group's word to the next
     const int32_t* bias;
     const float* multipliers;
     const uint8_t* weights;
-    const uint32_t* groups[kMostColumns];  // what result 0 multiplies with each column
+    const Code* rows[4];
+    int64_t at[kMostColumns];  // what result 0 multiplies with each column
     CodeRange range;
   };
 
@@ -158,85 +192,87 @@ struct PackedDepthwise {
     results<kRows, kColumns>(flat, y, below);
   }
 
-  // Vectors of the same channels one after another, so that their weights stay in registers. The groups behind the
-  // last result are there, as scratch, and what becomes of them is not stored.
+  // The codes behind the last result are there, as scratch, and what becomes of them is not stored.
   template <int kRows, int kColumns>
   static void results(const Flat& flat, int8_t* y, int8_t* below) {
+    constexpr int64_t kVector = kLanes * 4;  // bytes
+    constexpr int64_t kRow = kColumns * kWords * 4 * kVector;
     const Requantize<V> requantize(flat.range);
-    for (int64_t k = 0; k < flat.period && k < flat.count; k += kLanes) {
-      const typename V::Ints bias = V::load(flat.bias + k);
-      const typename V::Reals multiplier = V::load_reals(flat.multipliers + k);
-      typename V::Ints weights[kRows][kColumns][kWords];
-#pragma GCC unroll 2
-      for (int r = 0; r < kRows; ++r) {
-#pragma GCC unroll 8
-        for (int v = 0; v < kColumns; ++v) {
-#pragma GCC unroll 2
-          for (int word = 0; word < kWords; ++word) {
-            weights[r][v][word] = V::load(flat.weights + (((r * kColumns + v) * kWords + word) * flat.period + k) * 4);
-          }
-        }
-      }
-      for (int64_t i = k; i < flat.count; i += flat.period) {
-        typename V::Ints acc[kRows];
+    int64_t k = 0;
+    for (int64_t i = 0; i < flat.count; i += kBytes) {
+      Ints acc[kRows][4];
+#pragma GCC unroll 4
+      for (int q = 0; q < 4; ++q) {
 #pragma GCC unroll 2
         for (int r = 0; r < kRows; ++r) {
-          acc[r] = bias;
+          acc[r][q] = V::load(flat.bias + k + q * kLanes);
         }
+      }
+      const uint8_t* const weights = flat.weights + k / kBytes * 2 * kRow;
 #pragma GCC unroll 8
-        for (int v = 0; v < kColumns; ++v) {
+      for (int v = 0; v < kColumns; ++v) {
+        Ints groups[kWords][4];
+        V::weave(flat.rows, flat.at[v] + i, groups);
 #pragma GCC unroll 2
-          for (int word = 0; word < kWords; ++word) {
-            const typename V::Ints groups = V::load(flat.groups[v] + word * flat.plane + i);
+        for (int word = 0; word < kWords; ++word) {
+#pragma GCC unroll 4
+          for (int q = 0; q < 4; ++q) {
 #pragma GCC unroll 2
             for (int r = 0; r < kRows; ++r) {
-              V::multiply_add(acc[r], groups, weights[r][v][word]);
+              const uint8_t* const at = weights + r * kRow + ((v * kWords + word) * 4 + q) * kVector;
+              V::multiply_add(acc[r][q], groups[word][q], V::load(at));
             }
           }
         }
-        const int64_t lanes = flat.count - i;
-        V::store_codes(y + i, lanes, requantize(acc[0], multiplier));
-        if constexpr (kRows > 1) {
-          V::store_codes(below + i, lanes, requantize(acc[1], multiplier));
+      }
+#pragma GCC unroll 2
+      for (int r = 0; r < kRows; ++r) {
+#pragma GCC unroll 4
+        for (int q = 0; q < 4; ++q) {
+          acc[r][q] = requantize.scaled(acc[r][q], V::load_reals(flat.multipliers + k + q * kLanes));
+        }
+        const typename V::Bytes codes = V::unwoven(requantize.codes(acc[r][0], acc[r][1], acc[r][2], acc[r][3]));
+        int8_t* const to = (r == 0 ? y : below) + i;
+        if (flat.count - i >= kBytes) {
+          V::template store_vectors<0, 4>(to, codes);
+        } else {
+          V::store_bytes(to, flat.count - i, codes);
         }
       }
+      k = k + kBytes == flat.period ? 0 : k + kBytes;
     }
   }
 
-  // The groups that row p of image n reads.
-  static void weave(const Op& op, const Plan& plan, int32_t n, int32_t p, uint32_t* groups) {
-    const ConvShape& s = op.shape;
-    const Window& w = s.window;
-    const int8_t* const image = op.x + int64_t{n} * w.in_h * w.in_w * plan.channels;
-    const int8_t* rows[4] = {};  // null: padding, or of no matter
-    for (int32_t u = 0; u < 4; ++u) {
-      const int32_t row = w.row(p, u);
-      const bool used = u < w.kernel_h || plan.pairs;
-      rows[u] = used && row >= 0 && row < w.in_h ? image + int64_t{row} * w.in_w * plan.channels : nullptr;
+  // A row of image n, or of the padding above or below it, into all arrays. Copying writes more than it should, which
+  // what follows corrects.
+  static void copy_row(const Op& op, const Plan& plan, int32_t n, int64_t row, Code* to) {
+    const Window& w = op.shape.window;
+    const int32_t shift = V::shift(op.x_zero_point);
+    const auto zero = static_cast<Code>(op.x_zero_point + shift);
+    if (row < 0 || row >= w.in_h) {
+      return V::fill(to, zero, plan.array * w.stride_w);
     }
-    // A code in every part of a word.
-    constexpr uint32_t kEverywhere = kInWord == 4 ? 0x01010101 : 0x00010001;
-    const auto zero = static_cast<typename V::Code>(op.x_zero_point + V::shift(op.x_zero_point));
-    const uint32_t zeros = static_cast<uint32_t>(zero) * kEverywhere;
-    for (int32_t phase = 0; phase < w.stride_w; ++phase) {
-      uint32_t* const to = groups + phase * kWords * plan.array;
-      for (int64_t q = 0; q < plan.columns;) {
-        const int64_t column = q * w.stride_w + phase - w.left;
-        if (column < 0 || column >= w.in_w) {
-          for (int32_t word = 0; word < kWords; ++word) {
-            V::fill_words(to + word * plan.array + q * plan.channels, zeros, plan.channels);
-          }
-          ++q;
-          continue;
-        }
-        // With a stride of 1 the rest of the row lies in one piece.
-        const int64_t inside = w.stride_w > 1                       ? 1
-                               : plan.columns - q < w.in_w - column ? plan.columns - q
-                                                                    : w.in_w - column;
-        V::weave(rows, column * plan.channels, inside * plan.channels, op.x_zero_point, to + q * plan.channels,
-                 plan.array);
-        q += inside;
+    const int64_t rows = int64_t{op.shape.batch} * w.in_h;
+    const int8_t* const end = op.x + rows * w.in_w * plan.channels;
+    const int8_t* const x = op.x + (int64_t{n} * w.in_h + row) * w.in_w * plan.channels;
+    for (int32_t phase = 0; phase < w.stride_w; ++phase, to += plan.array) {
+      // Where the image begins and ends in this array.
+      const auto column_at = [&](int32_t column) {
+        const int32_t last = column - phase + w.stride_w - 1;
+        const int32_t q = last <= 0 ? 0 : w.stride_w == 1 ? last : last / w.stride_w;  // divisions are slow
+        return q < plan.columns ? q : plan.columns;
+      };
+      const int64_t left = column_at(w.left);
+      const int64_t right = column_at(w.left + w.in_w);
+      const int64_t columns = w.stride_w == 1 ? right - left : 1;  // in one piece
+      V::fill(to, zero, left * plan.channels);
+      const int64_t codes = columns * plan.channels;
+      const int8_t* from = x + (left * w.stride_w + phase - w.left) * plan.channels;
+      Code* at = to + left * plan.channels;
+      for (Code* const last = to + right * plan.channels; at < last; at += codes, from += codes * w.stride_w) {
+        V::copy_shifted(at, from, codes, end - from, shift);
       }
+      V::fill(to + right * plan.channels, zero, (plan.columns - right) * plan.channels);
     }
   }
 };

@@ -24,7 +24,6 @@ namespace {
 struct Avx2Int8Vec {
   using Ints = __m256i;
   using Reals = __m256;
-  using Codes = __m128i;  // in its lower half
   static constexpr int32_t kLanes = 8;
 
   static Ints load(const void* p) { return _mm256_loadu_si256(static_cast<const __m256i*>(p)); }
@@ -32,24 +31,17 @@ struct Avx2Int8Vec {
   static Ints all(int32_t x) { return _mm256_set1_epi32(x); }
   static Reals all_reals(float x) { return _mm256_set1_ps(x); }
   static Ints add(Ints a, Ints b) { return _mm256_add_epi32(a, b); }
-  static Ints sub(Ints a, Ints b) { return _mm256_sub_epi32(a, b); }
   static Reals add(Reals a, Reals b) { return _mm256_add_ps(a, b); }
   static Reals mul(Reals a, Reals b) { return _mm256_mul_ps(a, b); }
-  static Reals clamp(Reals x, Reals low, Reals high) { return _mm256_min_ps(_mm256_max_ps(x, low), high); }
+  static Reals smaller(Reals a, Reals b) { return _mm256_min_ps(a, b); }
   static Reals to_reals(Ints x) { return _mm256_cvtepi32_ps(x); }
   static Ints nearest(Reals x) { return _mm256_cvtps_epi32(x); }  // ties to even
 
   // ---- Codes ----
 
   static Ints load_codes(const int8_t* p, int64_t n) {
-    return _mm256_cvtepi8_epi32(n >= 8 ? load_eight(p) : load_fewer(p, n));
+    return _mm256_cvtepi8_epi32(n >= 8 ? load_eight(p) : n > 0 ? load_fewer(p, n) : _mm_setzero_si128());
   }
-  static Codes to_codes(Ints x) {  // they fit: nothing saturates
-    const __m128i words = _mm_packs_epi32(_mm256_castsi256_si128(x), _mm256_extracti128_si256(x, 1));
-    return _mm_packs_epi16(words, words);
-  }
-  static void store_codes(int8_t* p, Codes x) { _mm_storel_epi64(reinterpret_cast<__m128i*>(p), x); }
-  static void store_codes(int8_t* p, int64_t n, Codes x) { n >= 8 ? store_codes(p, x) : store_fewer(p, n, x); }
 
   using Bytes = __m256i;
   static constexpr int32_t kBytes = 32;
@@ -68,6 +60,27 @@ struct Avx2Int8Vec {
     store_sixteen(p, n, _mm256_castsi256_si128(x));
     if (n > 16) {
       store_sixteen(p + 16, n - 16, _mm256_extracti128_si256(x, 1));
+    }
+  }
+  static Ints all_pairs(int32_t x) { return _mm256_set1_epi16(static_cast<int16_t>(x)); }
+  static Bytes narrow(Ints a, Ints b, Ints c, Ints d, Ints zero_point) {
+    return _mm256_packs_epi16(_mm256_adds_epi16(_mm256_packs_epi32(a, b), zero_point),
+                              _mm256_adds_epi16(_mm256_packs_epi32(c, d), zero_point));
+  }
+  static Bytes in_order(Bytes x) {  // either half of the register has a half of each vector
+    return _mm256_permutevar8x32_epi32(x, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
+  }
+  static Bytes unwoven(Bytes x) { return _mm256_permute4x64_epi64(x, 0b11011000); }
+  template <int kFirst, int kCount>
+  static void store_vectors(int8_t* p, Bytes x) {
+    if constexpr (kCount == 4) {
+      _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), x);
+    } else if constexpr (kCount >= 2 && kFirst % 2 == 0) {
+      _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm256_extracti128_si256(x, kFirst / 2));
+      store_vectors<kFirst + 2, kCount - 2>(p + 16, x);
+    } else if constexpr (kCount >= 1) {
+      _mm_storel_epi64(reinterpret_cast<__m128i*>(p), eight_of<kFirst>(x));
+      store_vectors<kFirst + 1, kCount - 1>(p + 8, x);
     }
   }
   static Bytes larger(Bytes a, Bytes b) { return _mm256_max_epi8(a, b); }
@@ -90,7 +103,6 @@ struct Avx2Int8Vec {
     asm("vpmaddwd %3, %2, %1\n\tvpaddd %1, %0, %0" : "+x"(acc), "=&x"(products) : "x"(x), "x"(w));
 #endif
   }
-  static constexpr bool kReadsCodes = false;
 
   static constexpr int32_t kBlocks = 2;
   static constexpr int32_t kMostBlocks = 8;
@@ -98,66 +110,41 @@ struct Avx2Int8Vec {
   // Of 16 registers one holds codes and one products; weights may stay in memory.
   static constexpr int32_t kPixels[kMostBlocks] = {12, 6, 1, 1, 1, 1, 1, 1};
 
+  static constexpr int64_t kSlack = 32;
   static void fill(Code* to, Code value, int64_t n) {
-    for (int64_t i = 0; i < n; ++i) {
-      to[i] = value;
+    for (int64_t i = 0; i < n; i += 16) {
+      _mm256_storeu_si256(reinterpret_cast<__m256i*>(to + i), _mm256_set1_epi16(value));
     }
   }
-  static void copy_shifted(Code* to, const int8_t* from, int64_t n, int32_t by) {
+  static void copy_shifted(Code* to, const int8_t* from, int64_t n, int64_t readable, int32_t by) {
     const __m256i shift = _mm256_set1_epi16(static_cast<int16_t>(by));
-    int64_t i = 0;
-    for (; i + 16 <= n; i += 16) {
-      const __m256i codes = _mm256_cvtepi8_epi16(_mm_loadu_si128(reinterpret_cast<const __m128i*>(from + i)));
+    for (int64_t i = 0; i < n; i += 16) {
+      const __m256i codes = _mm256_cvtepi8_epi16(load_sixteen(from + i, readable - i));
       _mm256_storeu_si256(reinterpret_cast<__m256i*>(to + i), _mm256_add_epi16(codes, shift));
     }
-    for (; i + 8 <= n; i += 8) {
-      const __m128i codes = _mm_cvtepi8_epi16(load_eight(from + i));
-      _mm_storeu_si128(reinterpret_cast<__m128i*>(to + i), _mm_add_epi16(codes, _mm256_castsi256_si128(shift)));
-    }
-    for (; i < n; ++i) {
-      to[i] = static_cast<Code>(from[i] + by);
-    }
-  }
-  // Two pixels at a time, while there are eight bytes to read.
-  static int32_t copy_triples(Code* to, const int8_t* from, int32_t pixels, int32_t by) {
-    const __m128i spread = _mm_setr_epi8(0, 1, 2, -1, 3, 4, 5, -1, -1, -1, -1, -1, -1, -1, -1, -1);
-    const __m128i shift = _mm_set1_epi16(static_cast<int16_t>(by));
-    int32_t i = 0;
-    for (; i + 3 <= pixels; i += 2) {
-      const __m128i codes = _mm_cvtepi8_epi16(_mm_shuffle_epi8(load_eight(from + 3 * i), spread));
-      _mm_storeu_si128(reinterpret_cast<__m128i*>(to + 4 * i), _mm_add_epi16(codes, shift));
-    }
-    return i;
   }
 
   // ---- Depthwise ----
 
-  static void fill_words(uint32_t* to, uint32_t value, int64_t n) {
-    for (int64_t i = 0; i < n; ++i) {
-      to[i] = value;
-    }
-  }
-
-  static void weave(const int8_t* const (&rows)[4], int64_t at, int64_t n, int32_t zero_point, uint32_t* to,
-                    int64_t plane) {
-    const __m128i zero = _mm_set1_epi8(static_cast<char>(zero_point));
-    const __m256i shift = _mm256_set1_epi16(static_cast<int16_t>(-zero_point));
-    for (int64_t i = 0; i < n; i += 16) {
-      for (int word = 0; word < 2; ++word) {
-        const int8_t* const* const two = rows + 2 * word;
-        const __m128i a = two[0] == nullptr ? zero : load_sixteen(two[0] + at + i, n - i);
-        const __m128i b = two[1] == nullptr ? zero : load_sixteen(two[1] + at + i, n - i);
-        store_words(to + word * plane + i, n - i,
-                    _mm256_add_epi16(_mm256_cvtepi8_epi16(_mm_unpacklo_epi8(a, b)), shift));
-        if (n - i > 8) {
-          store_words(to + word * plane + i + 8, n - i - 8,
-                      _mm256_add_epi16(_mm256_cvtepi8_epi16(_mm_unpackhi_epi8(a, b)), shift));
-        }
+  static constexpr int32_t woven(int32_t k) { return k / 16 * 16 + k % 8 / 4 * 8 + k % 16 / 8 * 4 + k % 4; }
+  static void weave(const Code* const (&rows)[4], int64_t at, Ints (&groups)[kWords][4]) {
+    for (int word = 0; word < kWords; ++word) {
+      for (int half = 0; half < 2; ++half) {
+        const Ints a = load(rows[2 * word] + at + 16 * half);
+        const Ints b = load(rows[2 * word + 1] + at + 16 * half);
+        groups[word][2 * half] = _mm256_unpacklo_epi16(a, b);
+        groups[word][2 * half + 1] = _mm256_unpackhi_epi16(a, b);
       }
     }
   }
 
  private:
+  // Those of one of the four vectors that were narrowed, in the lower half.
+  template <int kVector>
+  static __m128i eight_of(Bytes x) {
+    const __m128i half = _mm256_extracti128_si256(x, kVector / 2);
+    return kVector % 2 == 0 ? half : _mm_unpackhi_epi64(half, half);
+  }
   static __m128i load_eight(const int8_t* p) { return _mm_loadl_epi64(reinterpret_cast<const __m128i*>(p)); }
   // The first n < 8 codes: there is no load of some bytes.
   static __m128i load_fewer(const int8_t* p, int64_t n) {
@@ -209,18 +196,12 @@ struct Avx2Int8Vec {
     if (n >= 16) {
       return _mm_storeu_si128(reinterpret_cast<__m128i*>(p), x);
     }
-    store_codes(p, n, x);
-    if (n > 8) {
-      store_fewer(p + 8, n - 8, _mm_unpackhi_epi64(x, x));
-    }
-  }
-  static void store_words(uint32_t* p, int64_t n, __m256i x) {
     if (n >= 8) {
-      return _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), x);
+      _mm_storel_epi64(reinterpret_cast<__m128i*>(p), x);
+      p += 8;
+      x = _mm_unpackhi_epi64(x, x);
     }
-    const __m256i lanes =
-        _mm256_cmpgt_epi32(_mm256_set1_epi32(static_cast<int>(n)), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
-    _mm256_maskstore_epi32(reinterpret_cast<int*>(p), lanes, x);
+    store_fewer(p, n % 8, x);
   }
 };
 

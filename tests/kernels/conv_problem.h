@@ -48,7 +48,8 @@ inline kernels::ConvShape draw_conv_shape(Draw& draw) {
   return shape;
 }
 
-// Operands for a shape: codes and weights of any value, or in some problems their two ends alone.
+// Operands for a shape: codes and weights of any value, or in some problems their two ends alone. Multipliers bring
+// most sums to the size of codes, and some beyond all integers.
 struct ConvProblem {
   ConvProblem(Draw& draw, const kernels::ConvShape& of) : shape(of) {
     const kernels::Window& w = shape.window;
@@ -66,7 +67,7 @@ struct ConvProblem {
     weights = codes(depth * shape.out_channels, -127, 127);
     for (int32_t o = 0; o < shape.out_channels; ++o) {
       bias.push_back(in(-30000, 30000));
-      multipliers.push_back(oracle::bits(draw.scale(-12, -5)));
+      multipliers.push_back(oracle::bits(draw.once_in(8) ? draw.scale(-40, 30) : draw.scale(-12, -5)));
     }
     op = {.shape = shape,
           .x = x.data(),

@@ -54,7 +54,7 @@ int64_t differing(const Int8Table& table, const ConvProblem& problem, int32_t pa
   table.packed->pack_conv(op, packed.data);
   std::vector<int8_t> got(count + 2, 77);
   op.y = got.data() + 1;
-  for (int32_t part = 0; part < parts; ++part) {
+  for (int32_t part = parts - 1; part >= 0; --part) {  // what a part wrote too much, no later one would repair
     const AlignedBytes scratch(static_cast<uint64_t>(needs.scratch_bytes));
     table.packed->conv(op, packed.data, scratch.data, {part, parts});
   }
@@ -131,6 +131,13 @@ TEST_SUITE("packed") {
       }
     }
     shapes.push_back(conv(2, 20, 112, 24, 1, 1, 0));  // lines that are copied in pieces
+    shapes.push_back(conv(1, 64, 24, 40, 3, 1, 1));
+    shapes.push_back(conv(3, 64, 3, 8, 3, 2, 1));
+    shapes.push_back(conv(1, 64, 40, 112, 1, 2, 0));
+    for (const int32_t channels : {24, 40, 112}) {
+      shapes.push_back(conv(1, 64, channels, channels, 3, 1, 1, channels));
+      shapes.push_back(conv(3, 64, channels, channels, 3, 2, 1, channels));
+    }
     shapes.push_back(kernels::fully_connected_shape(29, 1027, 40));
     Draw draw(RngKey{.seed = test_seed()}.child("odd"));
     for (const Int8Table* table : packed_tables()) {
