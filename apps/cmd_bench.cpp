@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cstdint>
-#include <cstring>
 #include <iomanip>
 #include <iostream>
 #include <memory>
@@ -21,7 +20,6 @@
 #include "core/error.h"
 #include "core/json.h"
 #include "core/parallel.h"
-#include "core/rng.h"
 #include "core/train_kernels.h"
 #include "kernels/f32/table.h"
 
@@ -36,33 +34,6 @@ struct Options {
   int at_once = 1;
   bool json = false;
 };
-
-// Samples that run at once have an arena and a thread each.
-std::vector<int64_t> program_times(const ProgramFile& program, const Options& options) {
-  std::vector<std::vector<int64_t>> of_thread(static_cast<size_t>(options.at_once));
-  parallel_for(options.at_once, [&](int64_t t) {
-    runtime::Engine::Lease lease = program.engine().acquire();
-    const std::span<uint8_t> input = lease.input(0);
-    const runtime::Program& p = program.engine().program();
-    if (static_cast<runtime::Type>(p.value(p.input(0)).type) == runtime::Type::kF32) {
-      const Tensor x = Tensor::normal({static_cast<int64_t>(input.size() / sizeof(float))}, {.seed = 1});
-      std::memcpy(input.data(), x.data(), input.size());
-    } else {
-      Rng rng(RngKey{.seed = 1});
-      std::ranges::generate(input, [&] { return static_cast<uint8_t>(rng.below(256)); });
-    }
-    const std::vector<uint8_t> sample(input.begin(), input.end());  // the plan may reuse its place
-    of_thread[static_cast<size_t>(t)] = times_of(options.repeats, [&] {
-      std::ranges::copy(sample, input.begin());
-      lease.run();
-    });
-  });
-  std::vector<int64_t> all;
-  for (const std::vector<int64_t>& times : of_thread) {
-    all.insert(all.end(), times.begin(), times.end());
-  }
-  return all;
-}
 
 void bench(const Options& options, Recorder& run) {
   require(options.repeats >= 1 && options.repeats <= 10'000'000, "bench", "--repeats ", options.repeats,
@@ -84,7 +55,7 @@ void bench(const Options& options, Recorder& run) {
     const runtime::Kernels& tables = file.engine().kernels();
     run.begin({.model = model_name(file.about()), .from = options.model});
     kernels = integer_only ? tables.int8->name : std::string(tables.int8->name) + ", " + tables.f32->name;
-    times = program_times(file, options);
+    times = times_of(file, options.repeats, options.at_once);
   } else {
     const Checkpoint checkpoint = load_checkpoint(options.model);
     const std::shared_ptr<Module> model = load_model(checkpoint);

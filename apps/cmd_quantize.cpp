@@ -124,23 +124,6 @@ quant::QuantSpec spec_of(const Options& options) {
   return spec;
 }
 
-// Positions spread evenly over the set, in batches.
-quant::Batches calibration_batches(const data::Dataset& data, int64_t samples) {
-  require(samples >= 1, "quantize", "--samples ", samples, " is not at least 1");
-  require(!data.empty(), "quantize", "the calibration set '", data.name(), "' is empty");
-  const int64_t count = std::min(samples, data.size());
-  return [&data, count] {
-    return [&data, count, at = int64_t{0}]() mutable {
-      constexpr int64_t kBatch = 64;
-      std::vector<int64_t> indices;
-      for (; at < count && static_cast<int64_t>(indices.size()) < kBatch; ++at) {
-        indices.push_back(at * data.size() / count);
-      }
-      return indices.empty() ? Tensor() : data.batch(indices).inputs;
-    };
-  };
-}
-
 Json report_sensitivity(Module& model, const quant::Batches& batches, const data::Dataset& validation,
                         const data::DataInfo& about, bool quiet) {
   const auto metric = [&] {
@@ -308,7 +291,7 @@ void quantize(const Options& options, Recorder& run) {
   const SavedData saved = data_of("quantize", options.model, checkpoint, options.data);
   const data::Splits& splits = saved.splits;
   const data::DataInfo& about = data::info(saved.arguments.name);
-  const quant::Batches batches = calibration_batches(splits.train, options.samples);
+  const quant::Batches batches = calibration_batches("quantize", splits.train, options.samples);
   const Shape input = one_sample(splits.train.sample_shape());
 
   Json json = {

@@ -109,13 +109,6 @@ zoo::Description describe(const Options& options, const data::Dataset& data) {
   return zoo::describe(options.model, wanted);
 }
 
-// Phases change when their step is done; kept is what is on fixed grids.
-FitHooks hooks_of(const quant::TrainingPlan& plan, Module& model, const Shape& input) {
-  return {.after_step = [&plan, &model, input](
-                            const FitHooks::Point& at) { quant::after_step(model, input, plan, at.step, at.steps); },
-          .may_keep = [&plan](const FitHooks::Point& at) { return at.step >= plan.freeze_at(at.steps); }};
-}
-
 void train(Options& options, Recorder& run) {
   if (options.model == "list") {
     print_models(options.json);

@@ -9,6 +9,7 @@
 #include "apps/cli.h"
 #include "core/checkpoint.h"
 #include "datasets/registry.h"
+#include "quant/improve.h"
 
 namespace whittle::apps {
 
@@ -56,5 +57,8 @@ const data::Dataset& split_named(const char* verb, const SavedData& saved, const
 
 // A batch of one: {32, 32, 3} -> {1, 32, 32, 3}.
 Shape one_sample(const Shape& sample);
+
+// For quantizers to look at: positions spread evenly over the set, in batches.
+quant::Batches calibration_batches(const char* verb, const data::Dataset& data, int64_t samples);
 
 }  // namespace whittle::apps

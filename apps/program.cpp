@@ -6,11 +6,14 @@
 #include <fstream>
 #include <numeric>
 #include <stdexcept>
+#include <utility>
 
+#include "apps/latency.h"
 #include "core/error.h"
 #include "core/file.h"
 #include "core/json.h"
 #include "core/parallel.h"
+#include "core/rng.h"
 
 namespace whittle::apps {
 
@@ -47,6 +50,13 @@ void read_codes(const uint8_t* from, const Grid& grid, std::span<real> y) {
   }
 }
 
+std::vector<uint8_t> bytes_in(const std::filesystem::path& file) {
+  const std::vector<std::byte> raw = read_file(file);
+  std::vector<uint8_t> bytes(raw.size());
+  std::memcpy(bytes.data(), raw.data(), raw.size());
+  return bytes;
+}
+
 }  // namespace
 
 bool is_program(const std::filesystem::path& file) {
@@ -61,10 +71,11 @@ runtime::Threads threads_for_engine(int count) {
           }};
 }
 
-ProgramFile::ProgramFile(const std::filesystem::path& file, const runtime::Threads& threads) : file_(file.string()) {
-  const std::vector<std::byte> raw = read_file(file);
-  bytes_.resize(raw.size());
-  std::memcpy(bytes_.data(), raw.data(), raw.size());
+ProgramFile::ProgramFile(const std::filesystem::path& file, const runtime::Threads& threads)
+    : ProgramFile(bytes_in(file), file.string(), threads) {}
+
+ProgramFile::ProgramFile(std::vector<uint8_t> bytes, std::string name, const runtime::Threads& threads)
+    : bytes_(std::move(bytes)), file_(std::move(name)) {
   try {
     engine_ = std::make_unique<runtime::Engine>(bytes_, runtime::EngineOptions{.threads = threads});
   } catch (const std::invalid_argument& refused) {
@@ -161,6 +172,35 @@ Metrics evaluate(const ProgramFile& program, const data::Dataset& data, RunBytes
     sums.add(static_cast<double>(loss_of(Variable(y), batch).value().item()), y, batch, data.preprocessing());
   }
   return sums.metrics();
+}
+
+void write_any_input(const runtime::Program& program, std::span<uint8_t> to) {
+  if (static_cast<Type>(program.value(program.input(0)).type) == Type::kF32) {
+    const Tensor x = Tensor::normal({static_cast<int64_t>(to.size() / sizeof(float))}, {.seed = 1});
+    std::memcpy(to.data(), x.data(), to.size());
+  } else {
+    Rng rng(RngKey{.seed = 1});
+    std::ranges::generate(to, [&] { return static_cast<uint8_t>(rng.below(256)); });
+  }
+}
+
+std::vector<int64_t> times_of(const ProgramFile& program, int64_t runs, int at_once) {
+  std::vector<std::vector<int64_t>> of_thread(static_cast<size_t>(at_once));
+  parallel_for(at_once, [&](int64_t t) {
+    runtime::Engine::Lease lease = program.engine().acquire();
+    const std::span<uint8_t> input = lease.input(0);
+    write_any_input(program.engine().program(), input);
+    const std::vector<uint8_t> sample(input.begin(), input.end());  // the plan may reuse its place
+    of_thread[static_cast<size_t>(t)] = times_of(runs, [&] {
+      std::ranges::copy(sample, input.begin());
+      lease.run();
+    });
+  });
+  std::vector<int64_t> all;
+  for (const std::vector<int64_t>& times : of_thread) {
+    all.insert(all.end(), times.begin(), times.end());
+  }
+  return all;
 }
 
 }  // namespace whittle::apps

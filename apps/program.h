@@ -25,6 +25,8 @@ runtime::Threads threads_for_engine(int count);
 class ProgramFile {
  public:
   explicit ProgramFile(const std::filesystem::path& file, const runtime::Threads& threads = {});
+  // One that is not on a disk; errors call it `name`.
+  ProgramFile(std::vector<uint8_t> bytes, std::string name, const runtime::Threads& threads = {});
 
   const runtime::Engine& engine() const { return *engine_; }
   const std::vector<uint8_t>& bytes() const { return bytes_; }
@@ -57,5 +59,11 @@ struct RunBytes {
 // Whether each answer is right is appended to `right`, if it is there.
 Metrics evaluate(const ProgramFile& program, const data::Dataset& data, RunBytes* bytes = nullptr,
                  std::vector<bool>* right = nullptr);
+
+// An input that stands for any: floats drawn from a normal distribution, or any codes.
+void write_any_input(const runtime::Program& program, std::span<uint8_t> to);
+
+// Nanoseconds of so many runs of one sample, and of so many at once, which have an arena and a thread each.
+std::vector<int64_t> times_of(const ProgramFile& program, int64_t runs, int at_once = 1);
 
 }  // namespace whittle::apps

@@ -30,4 +30,10 @@ void add_augmentation_arguments(CLI::App& verb, data::AugmentOptions& augment) {
   verb.add_option("--mixup", augment.mixup, "Blend two images, share from Beta(a, a)")->capture_default_str();
 }
 
+FitHooks hooks_of(const quant::TrainingPlan& plan, Module& model, const Shape& input) {
+  return {.after_step = [&plan, &model, input](
+                            const FitHooks::Point& at) { quant::after_step(model, input, plan, at.step, at.steps); },
+          .may_keep = [&plan](const FitHooks::Point& at) { return at.step >= plan.freeze_at(at.steps); }};
+}
+
 }  // namespace whittle::apps
