@@ -295,14 +295,15 @@ std::vector<std::pair<const char*, uint64_t>> parts_of(const Program& program) {
       (value.rank > 1 ? weights : others) += runtime::bytes_of(value);
     }
   }
-  std::vector<std::pair<const char*, uint64_t>> parts{{"weights", weights},
-              {"biases, multipliers, bounds, tables", others},
-              {"value records", h.sections[runtime::kValues].bytes},
-              {"op records", h.sections[runtime::kOps].bytes},
-              {"lists", h.sections[runtime::kLists].bytes},
-              {"names", h.sections[runtime::kNames].bytes},
-              {"metadata", h.sections[runtime::kMetadata].bytes},
-              {"header and trailer", sizeof(runtime::FileHeader) + sizeof(runtime::FileTrailer)}};
+  std::vector<std::pair<const char*, uint64_t>> parts{
+      {"weights", weights},
+      {"biases, multipliers, bounds, tables", others},
+      {"value records", h.sections[runtime::kValues].bytes},
+      {"op records", h.sections[runtime::kOps].bytes},
+      {"lists", h.sections[runtime::kLists].bytes},
+      {"names", h.sections[runtime::kNames].bytes},
+      {"metadata", h.sections[runtime::kMetadata].bytes},
+      {"header and trailer", sizeof(runtime::FileHeader) + sizeof(runtime::FileTrailer)}};
   uint64_t sum = 0;
   for (const auto& [name, bytes] : parts) {
     sum += bytes;

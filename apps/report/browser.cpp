@@ -71,8 +71,12 @@ Browser::~Browser() {
 }
 
 Browser::Shown Browser::run(const std::vector<std::string>& arguments) const {
-  std::vector<std::string> words = {program_.string(), "--headless", "--disable-gpu", "--hide-scrollbars",
-                                    "--no-first-run", "--enable-logging=stderr",
+  std::vector<std::string> words = {program_.string(),
+                                    "--headless",
+                                    "--disable-gpu",
+                                    "--hide-scrollbars",
+                                    "--no-first-run",
+                                    "--enable-logging=stderr",
                                     "--user-data-dir=" + (folder_ / "profile").string()};
   if (::geteuid() == 0) {
     words.emplace_back("--no-sandbox");  // it refuses to be root in one

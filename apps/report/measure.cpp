@@ -85,9 +85,8 @@ class Measurement {
     const std::shared_ptr<Module> model = load_model(checkpoint_);
     const bool whole = !quant::is_quantized(*model);
     const Summary summary = summarize(*model, input_);
-    json_["model"] = {{"name", model_name(checkpoint_)}, {"file", file_},
-                      {"data", saved_.arguments.name},   {"parameters", summary.trainable},
-                      {"macs", summary.macs},            {"split", split_},
+    json_["model"] = {{"name", model_name(checkpoint_)}, {"file", file_},        {"data", saved_.arguments.name},
+                      {"parameters", summary.trainable}, {"macs", summary.macs}, {"split", split_},
                       {"samples", judged_on_.size()}};
     if (whole) {
       section("techniques", [&] { return techniques(); });
@@ -168,8 +167,7 @@ class Measurement {
     rows.push_back(row_of("float32", "none", *load_model(checkpoint_)));
     json_["float"] = rows.front();
     rows.push_back(row_of("reduced float (fp16 weights)", "none", *quantized(quant::Method::kHalf)));
-    rows.push_back(
-        row_of("hybrid (int8 weights, float activations)", "none", *quantized(quant::Method::kHybrid)));
+    rows.push_back(row_of("hybrid (int8 weights, float activations)", "none", *quantized(quant::Method::kHybrid)));
     const std::string unlabelled =
         std::to_string(std::min(options_.calibration, saved_.splits.train.size())) + " samples without labels";
     rows.push_back(
@@ -308,7 +306,8 @@ class Measurement {
 
   // ---- Histograms -------------------------------------------------------------------------
 
-  static void add(Json& all, const std::string& layer, const char* of, std::vector<float> values, const GridsPtr& grids) {
+  static void add(Json& all, const std::string& layer, const char* of, std::vector<float> values,
+                  const GridsPtr& grids) {
     if (std::erase(values, 0.0F) > 0 && values.empty()) {
       return;
     }
@@ -379,9 +378,15 @@ Json measure(const std::string& file, const Checkpoint& checkpoint, const SavedD
 }
 
 Json heading(const std::string& command, uint64_t seed) {
-  return {{"format", kFormat},       {"version", kVersion},  {"command", command},
-          {"date", now()},            {"revision", revision()}, {"cpu", cpu_model()},
-          {"kernels", runtime::choose_kernels().int8->name}, {"threads", num_threads()}, {"seed", seed}};
+  return {{"format", kFormat},
+          {"version", kVersion},
+          {"command", command},
+          {"date", now()},
+          {"revision", revision()},
+          {"cpu", cpu_model()},
+          {"kernels", runtime::choose_kernels().int8->name},
+          {"threads", num_threads()},
+          {"seed", seed}};
 }
 
 }  // namespace whittle::apps::report

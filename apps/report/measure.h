@@ -22,8 +22,9 @@ struct MeasureOptions {
   std::function<void(const std::string&)> progress{};  // what is measured now
 };
 
-// The sections "model", "float", "sweeps", "layers", "histograms", "sizes", "techniques" of the document (docs/report.md), and
-// "notes": a sentence for each of these that this model cannot have. `file` is the model's, for names and messages.
+// The sections "model", "float", "sweeps", "layers", "histograms", "sizes", "techniques" of the document
+// (docs/report.md), and "notes": a sentence for each of these that this model cannot have. `file` is the model's, for
+// names and messages.
 Json measure(const std::string& file, const Checkpoint& checkpoint, const SavedData& saved,
              const MeasureOptions& options);
 

@@ -22,6 +22,7 @@ function bytes(value) {
   for (; value >= 999.95 && unit < 3; ++unit) value /= 1000;
   return (unit === 0 ? String(value) : fixed(value, value < 10 ? 2 : 1)) + ' ' + units[unit];
 }
+const plain = (format) => (value) => format(value).replace(/\.0+(?= )/, '');  // "50 kB" for "50.0 kB": at axes
 const time = (us) => us >= 1e5 ? fixed(us / 1e6, 2) + ' s' : us >= 1e3 ? fixed(us / 1e3, 2) + ' ms' : us >= 10 ? fixed(us, 1) + ' µs' : fixed(us, 2) + ' µs';
 const count = (value) => value >= 1e6 ? fixed(value / 1e6, 2) + ' M' : value.toLocaleString('en');
 const shorten = (text, length) => text.length <= length ? text : text.slice(0, length - 1) + '…';
@@ -29,6 +30,7 @@ const shorten = (text, length) => text.length <= length ? text : text.slice(0, l
 // How good: a share of right answers, or a mean squared error.
 const quality = {
   of: (row) => known(row.accuracy) ? row.accuracy : row.mse,
+  better: (a, b) => known(a.accuracy) ? a.accuracy - b.accuracy : b.mse - a.mse,  // above 0: a is
   text: (row) => known(row.accuracy) ? percent(row.accuracy) : known(row.mse) ? 'mse ' + number(row.mse) : '',
   range: (row) => known(row.low) ? percent(row.low) + ' to ' + percent(row.high) : '',
   axis: (rows) => rows.some((row) => known(row.accuracy)) ? {label: 'accuracy, %', format: (v) => number(100 * v)}
@@ -67,12 +69,12 @@ function table(place, columns, rows, {whole = false, mark} = {}) {
   const element = place.append('div').attr('class', whole ? 'scroll whole' : 'scroll').append('table');
   const used = columns.filter((c) => rows.some((row) => c.text(row) !== ''));
   element.append('thead').append('tr').selectAll('th').data(used).enter().append('th')
-      .attr('scope', 'col').classed('number', (c) => c.value).text((c) => c.title);
+      .attr('scope', 'col').classed('number', (c) => !!c.value).text((c) => c.title);
   const lines = element.append('tbody').selectAll('tr').data(rows).enter().append('tr');
   if (mark) lines.classed('chosen', mark);
   used.forEach((c) => {
     const most = c.bar ? d3.max(rows, c.value) : 0;
-    lines.append('td').classed('number', c.value).classed('bar', c.bar && most > 0)
+    lines.append('td').classed('number', !!c.value).classed('bar', c.bar && most > 0)
         .style('--share', (row) => c.bar && most > 0 ? 85 * (c.value(row) || 0) / most : null).text((row) => c.text(row));
   });
   return element;
@@ -83,7 +85,7 @@ const column = (title, key, format, bar = false) =>
     ({title, bar, value: (row) => row[key], text: (row) => known(row[key]) ? format(row[key]) : ''});
 const words = (title, key) => ({title, text: (row) => row[key] === undefined || row[key] === null ? '' : String(row[key])});
 
-const kMargin = {top: 12, right: 18, bottom: 40, left: 52};
+const kMargin = {top: 24, right: 18, bottom: 40, left: 52};
 
 // Axes with names around the place where things are drawn, which is returned.
 function axes(svg, width, height, x, y, xAxis, yAxis) {
@@ -96,8 +98,17 @@ function axes(svg, width, height, x, y, xAxis, yAxis) {
   g.append('g').attr('class', 'axis').attr('transform', `translate(0,${inner.height})`).call(bottom);
   g.append('g').attr('class', 'axis').call(d3.axisLeft(y).ticks(5).tickFormat(yAxis.format).tickSize(-inner.width).tickSizeOuter(0));
   g.append('text').attr('class', 'soft').attr('x', inner.width).attr('y', inner.height + 34).attr('text-anchor', 'end').text(xAxis.label);
-  g.append('text').attr('class', 'soft').attr('x', -kMargin.left + 4).attr('y', -2).text(yAxis.label);
+  g.append('text').attr('class', 'soft').attr('x', -kMargin.left + 4).attr('y', -12).text(yAxis.label);
   return {g, inner};
+}
+
+// Round numbers of a logarithmic axis, at most so many.
+function logTicks([low, high], most) {
+  for (const steps of [[1, 1.5, 2, 3, 4, 5, 6, 7, 8, 9], [1, 2, 3, 5], [1, 2, 5], [1, 3], [1]]) {
+    const ticks = d3.range(Math.floor(Math.log10(low)), Math.log10(high) + 1).flatMap((d) => steps.map((step) => step * 10 ** d)).filter((v) => v >= low && v <= high);
+    if (ticks.length <= most) return ticks;
+  }
+  return [low, high];
 }
 
 const padded = ([low, high], share = 0.08) => low === high ? [low - 0.5, high + 0.5] : [low - share * (high - low), high + share * (high - low)];
@@ -173,7 +184,7 @@ function header() {
 function front() {
   const all = (doc.candidates || []).filter((c) => known(quality.of(c)));
   if (all.length === 0) return;
-  const place = section('front', 'Size, speed, accuracy', 'The points on the line are beaten by no other in all three; everything else costs more than it gives.');
+  const place = section('front', 'Size, speed, accuracy', 'Filled points are beaten by no other in all three; the line joins those that no other beats in the two that a chart shows.');
   const grid = place.append('div').attr('class', 'charts');
   for (const [key, title, label, format] of [['bytes', 'Size', 'size of the file', bytes], ['latency_us', 'Speed', 'time for one sample', time]]) {
     const rows = all.filter((c) => known(c[key]) && c[key] > 0);
@@ -184,14 +195,12 @@ function front() {
       draw(svg, width, height) {
         const x = d3.scaleLog().domain(padded(d3.extent(rows, (c) => Math.log10(c[key]))).map((v) => 10 ** v));
         const y = d3.scaleLinear().domain(padded([d3.min(rows, (c) => known(c.low) ? c.low : quality.of(c)), d3.max(rows, (c) => known(c.high) ? c.high : quality.of(c))]));
-        const decades = x.domain().map(Math.log10);
-        const steps = decades[1] - decades[0] > 1.5 ? [1, 3] : decades[1] - decades[0] > 0.7 ? [1, 2, 5] : [1, 1.5, 2, 3, 4, 5, 6, 7, 8];
-        const ticks = d3.range(Math.floor(decades[0]), Math.ceil(decades[1]) + 1).flatMap((d) => steps.map((s) => s * 10 ** d)).filter((v) => v >= x.domain()[0] && v <= x.domain()[1]);
-        const {g} = axes(svg, width, height, x, y, {label, format, values: ticks.length > width / 90 ? ticks.filter((v, i) => i % 2 === 0) : ticks}, quality.axis(rows));
+        const {g} = axes(svg, width, height, x, y, {label, format: plain(format), values: logTicks(x.domain(), width / 75)}, quality.axis(rows));
         const groups = [...new Set(rows.map((c) => c.group || ''))];
         const colour = (c) => 'c' + groups.indexOf(c.group || '') % 6;
         groups.forEach((group) => {
-          const line = rows.filter((c) => (c.group || '') === group && (doc.front || []).includes(c.name)).sort((a, b) => a[key] - b[key]);
+          const these = rows.filter((c) => (c.group || '') === group);
+          const line = these.filter((c) => !these.some((o) => o[key] <= c[key] && quality.better(o, c) >= 0 && (o[key] < c[key] || quality.better(o, c) > 0))).sort((a, b) => a[key] - b[key]);
           g.append('path').attr('class', 'front').attr('d', d3.line().curve(d3.curveStepAfter).x((c) => x(c[key])).y((c) => y(quality.of(c)))(line));
         });
         if (doc.float && known(quality.of(doc.float))) {
@@ -281,7 +290,7 @@ function training() {
       const each = g.selectAll('.curve').data(lines).enter().append('g').attr('class', (l) => 'curve c' + l.colour).attr('data-run', (l) => l.curve.run);
       each.append('path').attr('class', (l) => 'stroke' + (l.dash ? ' dash' : '')).attr('d', (l) => d3.line().x((p) => x(p.epoch)).y((p) => y(p[l.key]))(l.points))
           .append('title').text((l) => `${l.curve.name}, ${l.dash ? 'validation' : 'training'}`);
-      if (lines.every((l) => l.points.length < 30)) {
+      if (lines.length <= 4 && lines.every((l) => l.points.length < 30)) {
         each.selectAll('circle').data((l) => l.points.map((p) => ({p, l}))).enter().append('circle').attr('class', 'fill').attr('r', 2.5).attr('cx', (d) => x(d.p.epoch)).attr('cy', (d) => y(d.p[d.l.key]));
       }
     }});
@@ -351,7 +360,7 @@ function fade() {
   d3.selectAll('[data-run]').classed('out', function () { return picked !== null && !picked.has(Number(this.getAttribute('data-run'))); });
 }
 
-const axisFormat = (name) => name === 'accuracy' ? (v) => number(100 * v) : name === 'bytes' ? bytes : name === 'median_us' ? time : number;
+const axisFormat = (name) => name === 'accuracy' ? (v) => fixed(100 * v, 1) : name === 'bytes' ? bytes : name === 'median_us' ? time : number;
 const axisTitle = (name) => ({accuracy: 'accuracy, %', bytes: 'size', median_us: 'one sample', seconds: 'duration, s'})[name] || name;
 
 function runs() {
@@ -377,31 +386,35 @@ function runs() {
       draw(svg, shown, height) {
         const width = Math.max(shown, 90 * axesOf.length);
         svg.attr('width', width).attr('viewBox', `0 0 ${width} ${height}`);
-        const top = 34, bottom = height - 34;  // below the axis is the place of runs without a value
+        const top = 46, bottom = height - 46;  // below the axis is the place of runs without a value
         const x = d3.scalePoint().domain(axesOf.map((a) => a.name)).range([0, width]).padding(0.5);
         axesOf.forEach((a) => {
           const values = doc.runs.map((r) => r.values[a.name]).filter((v) => v !== undefined);
           a.scale = a.kind === 'word' ? d3.scalePoint().domain([...new Set(values)].sort()).padding(0.3) : d3.scaleLinear().domain(padded(d3.extent(values), 0.02));
-          if (a.kind !== 'word' && d3.min(values) > 0 && d3.max(values) > 30 * d3.min(values)) a.scale = d3.scaleLog().domain(d3.extent(values));
+          const log = a.kind !== 'word' && d3.min(values) > 0 && d3.max(values) > 30 * d3.min(values);
+          if (log) a.scale = d3.scaleLog().domain(d3.extent(values));
+          const different = [...new Set(values)];
+          a.ticks = a.kind === 'word' || different.length <= 6 ? different : log ? logTicks(a.scale.domain(), 6) : a.scale.ticks(5);
           a.scale.range([bottom, top]);
           a.share = (r) => r.values[a.name] === undefined ? null : (a.scale(r.values[a.name]) - top) / (bottom - top);
         });
-        const at = (r, a) => a.share(r) === null ? height - 10 : a.scale(r.values[a.name]);
+        const at = (r, a) => a.share(r) === null ? height - 18 : a.scale(r.values[a.name]);
         const last = axesOf[axesOf.length - 1];
         const groups = [...new Set(doc.runs.map((r) => r.name.split(' ')[1]))];
         svg.append('g').selectAll('path').data(doc.runs).enter().append('path').attr('class', (r) => 'stroke thin c' + groups.indexOf(r.name.split(' ')[1]) % 6)
             .attr('data-run', (r) => r.id).attr('d', (r) => d3.line().curve(d3.curveMonotoneX)(axesOf.map((a) => [x(a.name), at(r, a)]))).append('title').text((r) => r.name);
         if (groups.length > 1) {
-          const legend = svg.append('text').attr('x', 4).attr('y', height - 2);
-          groups.forEach((name, i) => legend.append('tspan').attr('class', 'c' + i % 6).style('fill', 'currentColor').text(name + '  '));
+          const legend = svg.append('text').attr('x', 4).attr('y', 12);
+          groups.forEach((name, i) => legend.append('tspan').attr('class', 'c' + i % 6).attr('dx', i === 0 ? 0 : 12).style('fill', 'currentColor').text(name));
         }
         axesOf.forEach((a) => {
           const g = svg.append('g').attr('transform', `translate(${x(a.name)},0)`);
           const axis = a === last ? d3.axisRight(a.scale) : d3.axisLeft(a.scale);
-          if (a.kind !== 'word') axis.ticks(5).tickFormat(axisFormat(a.name));
+          if (a.kind !== 'word') axis.tickValues(a.ticks).tickFormat(plain(axisFormat(a.name)));
           else axis.tickFormat((v) => shorten(String(v), 14));
           g.append('g').attr('class', 'axis').call(axis).selectAll('text').classed('halo', true);
-          g.append('text').attr('class', 'label halo').attr('text-anchor', 'middle').attr('y', 16).text(shorten(axisTitle(a.name), 16));
+          if (doc.runs.some((r) => a.share(r) === null)) g.append('text').attr('class', 'soft halo').attr('text-anchor', 'middle').attr('y', height - 2).text('none');
+          g.append('text').attr('class', 'label halo').attr('text-anchor', 'middle').attr('y', 32).text(shorten(axisTitle(a.name), 16));
           // Selections are read from the element, which all versions of D3 agree on.
           const brush = d3.brushY().extent([[-12, top], [12, bottom]]).on('brush end', function () {
             const selection = d3.brushSelection(this);

@@ -16,8 +16,8 @@ namespace whittle::apps::report {
 namespace {
 
 // What tells where a run's files were and how it was watched, and nothing about its result.
-const std::set<std::string> kNoAxes = {"MODEL",  "out",     "log",   "from",       "resume", "threads",
-                                       "workers", "data-dir", "quiet", "save-codes", "json",   "model", "data", "seed"};
+const std::set<std::string> kNoAxes = {"MODEL",    "out",   "log",        "from", "resume", "threads", "workers",
+                                       "data-dir", "quiet", "save-codes", "json", "model",  "data",    "seed"};
 constexpr size_t kMostOptions = 7;  // beside the results; more lines cannot be told apart
 
 std::string name_of(const Run& run) {
@@ -137,7 +137,8 @@ Json candidates_of(const std::vector<Run>& runs) {
 // Is `a` at least as good as `b` in everything both have, and better in something?
 bool beats(const Json& a, const Json& b) {
   bool better = false;
-  for (const auto& [name, sign] : {std::pair("bytes", -1.0), std::pair("latency_us", -1.0), std::pair("accuracy", 1.0)}) {
+  for (const auto& [name, sign] :
+       {std::pair("bytes", -1.0), std::pair("latency_us", -1.0), std::pair("accuracy", 1.0)}) {
     if (a.contains(name) && b.contains(name)) {
       const double gain = sign * (a[name].get<double>() - b[name].get<double>());
       if (gain < 0) {
@@ -166,7 +167,8 @@ Json sections_of(const std::vector<Run>& runs) {
   const Json& all = sections["candidates"];
   for (const Json& one : all) {
     // Accuracies on different data do not compare.
-    if (std::ranges::none_of(all, [&](const Json& other) { return other["group"] == one["group"] && beats(other, one); })) {
+    if (std::ranges::none_of(all,
+                             [&](const Json& other) { return other["group"] == one["group"] && beats(other, one); })) {
       sections["front"].push_back(one["name"]);
     }
   }

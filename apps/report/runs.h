@@ -8,7 +8,8 @@
 
 namespace whittle::apps::report {
 
-// The sections "runs", "axes", "training", "candidates" and "front" of the document (docs/report.md). Runs want their points.
+// The sections "runs", "axes", "training", "candidates" and "front" of the document (docs/report.md). Runs want their
+// points.
 Json sections_of(const std::vector<Run>& runs);
 
 }  // namespace whittle::apps::report

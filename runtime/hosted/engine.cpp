@@ -127,8 +127,8 @@ Kernels Engine::kernels_of(Context& context) const {
 
 void Engine::Lease::run() {
   const Program& p = engine_->program_;
-  require_ok(runtime::run(p, engine_->kernels_of(*context_), context_->arena.get(),
-                          static_cast<size_t>(p.arena_bytes())));
+  require_ok(
+      runtime::run(p, engine_->kernels_of(*context_), context_->arena.get(), static_cast<size_t>(p.arena_bytes())));
 }
 
 void Engine::Lease::run_op(uint32_t number) {

@@ -1,4 +1,5 @@
-// The pages of `whittle report`, looked at by a browser: what they say, what brushes do, and that nothing in them fails.
+// The pages of `whittle report`, looked at by a browser: what they say, what brushes do, and that nothing in them
+// fails.
 
 #include <doctest/doctest.h>
 
@@ -32,8 +33,8 @@ void ok(const TempFolder& folder, const Words& arguments) {
 
 // A net that learns the moons in a fraction of a second.
 void train(const TempFolder& folder, const std::string& name, const Words& more) {
-  Words words = {"train",    "--model", "mlp",     "--hidden", "16,8",    "--data", "moons",
-                 "--epochs", "3",       "--threads", "1",      "--quiet", "--out",  folder / name};
+  Words words = {"train",    "--model", "mlp",       "--hidden", "16,8",    "--data", "moons",
+                 "--epochs", "3",       "--threads", "1",        "--quiet", "--out",  folder / name};
   words.insert(words.end(), more.begin(), more.end());
   ok(folder, words);
 }
@@ -86,7 +87,9 @@ TEST_SUITE("report") {
     const TempFolder folder;
     CHECK(contains(refused(folder, {"report", "m.safetensors"}), "--out is missing"));
     CHECK(contains(message_of([] { (void)report::html_of(Json{{"format", "other"}}); }), "no document of the format"));
-    CHECK(contains(message_of([] { (void)report::html_of(Json{{"format", "whittle-report"}, {"version", 2}}); }),
+    CHECK(contains(message_of([] {
+                     (void)report::html_of(Json{{"format", "whittle-report"}, {"version", 2}});
+                   }),
                    "not of version 1"));
     std::ofstream(folder / "half.json") << "{\"format\": ";
     CHECK(contains(refused(folder, {"report", folder / "half.json", "--out", folder / "r.html"}), "is no JSON object"));
@@ -98,13 +101,15 @@ TEST_SUITE("report") {
 
   TEST_CASE("without D3 there is a sentence and no page" * doctest::skip(report::available())) {
     const TempFolder folder;
-    CHECK(contains(refused(folder, {"report", "m.safetensors", "--out", folder / "r.html"}), "install Debian's node-d3"));
+    CHECK(
+        contains(refused(folder, {"report", "m.safetensors", "--out", folder / "r.html"}), "install Debian's node-d3"));
   }
 
   // The others that look at pages rely on this.
   TEST_CASE("an error on a page is noticed" * doctest::skip(!report::Browser::available())) {
     const report::Browser browser;
-    std::ofstream(browser.folder() / "bad.html") << "<p id=a></p><script>document.body.append('drawn'); nothing();</script>";
+    std::ofstream(browser.folder() / "bad.html")
+        << "<p id=a></p><script>document.body.append('drawn'); nothing();</script>";
     const report::Browser::Shown shown = browser.open(browser.folder() / "bad.html");
     CHECK(contains(shown.dom, "drawn"));
     CHECK(contains(shown.log, "CONSOLE"));
@@ -131,7 +136,8 @@ TEST_SUITE("report") {
 
   TEST_CASE("names are text, whatever they look like" * doctest::skip(!pages())) {
     const TempFolder folder;
-    const std::string evil = "</script><script>document.title='taken'</script><img src=x onerror=\"document.title='taken'\">{{d3.js}}";
+    const std::string evil =
+        "</script><script>document.title='taken'</script><img src=x onerror=\"document.title='taken'\">{{d3.js}}";
     Json document = compressed();
     document["model"]["name"] = evil;
     document["candidates"][1]["name"] = document["chosen"] = document["front"][1] = evil;
@@ -233,7 +239,8 @@ TEST_SUITE("report") {
     CHECK(result["best"]["curves"].get<int>() < result["before"]["curves"].get<int>());
     CHECK(result["after"] == result["before"]);
     CHECK(result["latencies"] == 1);  // bench and train saw one file
-    ok(folder, {"report", db, "--filter", "rate>0.005", "--filter", "verb=train", "--out", folder / "some.html", "--quiet"});
+    ok(folder,
+       {"report", db, "--filter", "rate>0.005", "--filter", "verb=train", "--out", folder / "some.html", "--quiet"});
     CHECK(contains(opened(folder / "some.html"), "3 runs, 3 finished"));
   }
 }
