@@ -117,8 +117,7 @@ Json document_of(const Options& options) {
 
 void write_report(Options& options) {
   require(!options.out.empty(), "report", "--out is missing");
-  require(report::available(), "report",
-          "this build cannot draw: it was made without D3; install Debian's node-d3 and configure again");
+  report::check_available();
   set_num_threads(options.threads);
   if (!options.quiet) {
     options.measure.progress = [](const std::string& what) { std::cerr << "measuring " << what << '\n'; };

@@ -82,6 +82,14 @@ class Measurement {
         judged_on_(first_of(split_named("report", saved, split_), options.samples)) {}
 
   Json all() {
+    std::optional<ProgramFile> program;
+    if (!options_.program.empty()) {
+      program.emplace(options_.program);
+      program->require_one_each();
+      const std::string other = model_name(program->about());
+      require(other == model_name(checkpoint_), "report", options_.program.string(), " is a program of '", other,
+              "', not of '", model_name(checkpoint_), "'");
+    }
     const std::shared_ptr<Module> model = load_model(checkpoint_);
     const bool whole = !quant::is_quantized(*model);
     const Summary summary = summarize(*model, input_);
@@ -95,9 +103,10 @@ class Measurement {
     } else {
       note("The model is quantized already: report its float original to see sweeps and the comparison of techniques.");
     }
-    std::optional<ProgramFile> program;
     section("sizes", [&] {
-      program.emplace(options_.program.empty() ? program_of(*model, file_) : ProgramFile(options_.program));
+      if (!program.has_value()) {
+        program.emplace(deploy::program_of(*model, sample_), file_);
+      }
       return sizes(*program);
     });
     json_["sizes_of"] = !options_.program.empty() ? options_.program.string()
@@ -166,6 +175,9 @@ class Measurement {
     Json rows = Json::array();
     rows.push_back(row_of("float32", "none", *load_model(checkpoint_)));
     json_["float"] = rows.front();
+    for (const char* name : {"name", "data_needed", "runs_on"}) {
+      json_["float"].erase(name);
+    }
     rows.push_back(row_of("reduced float (fp16 weights)", "none", *quantized(quant::Method::kHalf)));
     rows.push_back(row_of("hybrid (int8 weights, float activations)", "none", *quantized(quant::Method::kHybrid)));
     const std::string unlabelled =

@@ -52,9 +52,13 @@ void write(const std::filesystem::path& file, std::string_view text) {
 
 bool available() { return !d3_js().empty(); }
 
-std::string html_of(const Json& document) {
+void check_available() {
   require(available(), "report",
           "this build cannot draw: it was made without D3; install Debian's node-d3 and configure again");
+}
+
+std::string html_of(const Json& document) {
+  check_available();
   require(document.is_object() && document.value("format", Json()) == Json(kFormat), "report",
           "this is no document of the format ", kFormat);
   require(document.value("version", Json()) == Json(kVersion), "report", "the document is not of version ", kVersion);

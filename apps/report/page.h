@@ -15,7 +15,8 @@ namespace whittle::apps::report {
 inline constexpr const char* kFormat = "whittle-report";
 inline constexpr int kVersion = 1;
 
-bool available();  // was this built with D3?
+bool available();        // was this built with D3?
+void check_available();  // throws Error if it was not
 
 // Throws Error if this was built without D3, or the document is none of this format and version.
 std::string html_of(const Json& document);
