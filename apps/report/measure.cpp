@@ -269,7 +269,7 @@ class Measurement {
   Json layers(Module& model, const Summary& summary, const std::optional<ProgramFile>& file) const {
     Json rows = Json::array();
     const auto row_named = [&rows](const std::string& name) -> Json* {
-      const auto found = std::ranges::find_if(rows, [&](const Json& row) { return row["name"] == name; });
+      const auto found = std::find_if(rows.begin(), rows.end(), [&](const Json& row) { return row["name"] == name; });
       return found == rows.end() ? nullptr : &*found;
     };
     for (const SummaryRow& row : summary.rows) {

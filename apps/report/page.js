@@ -264,6 +264,7 @@ function sweeps() {
   if (!has(s.bits) && !has(s.sparsity)) return;
   const place = section('sweeps', 'How far it can go', `After training, without any more of it${doc.model ? `, on ${count(doc.model.samples)} ${doc.model.split} samples` : ''}. Bars are 95 % intervals of each accuracy alone (Wilson).`);
   const grid = place.append('div').attr('class', 'charts');
+  // `free`: the end of the float model's line where no points lie.
   const sweep = (rows, key, options) => has(rows) && chart(grid, {
     name: 'sweep-' + key, height: 280, title: options.title, look: options.look,
     draw(svg, width, height) {
@@ -274,7 +275,7 @@ function sweeps() {
       if (doc.float && known(quality.of(doc.float))) {
         const at = y(quality.of(doc.float));
         g.append('line').attr('class', 'reference').attr('x2', inner.width).attr('y1', at).attr('y2', at);
-        g.append('text').attr('class', 'soft halo').attr('x', inner.width).attr('y', at - 5).attr('text-anchor', 'end').text('float');
+        g.append('text').attr('class', 'soft halo').attr('x', options.free * inner.width).attr('y', at - 5).attr('text-anchor', options.free ? 'end' : 'start').text('float');
       }
       const points = g.append('g').attr('class', 'c0');
       points.append('path').attr('class', 'stroke').attr('d', d3.line().x((r) => x(r[key])).y((r) => y(quality.of(r)))(rows));
@@ -284,9 +285,9 @@ function sweeps() {
           .append('title').text((r) => `${options.axis.format(r[key])}: ${quality.text(r)} (${quality.range(r)})`);
     },
   });
-  sweep(s.bits, 'bits', {title: 'Accuracy and bits of weights', look: 'Look for where the curve leaves the dotted line of the float model; activations have 8 bits throughout.',
+  sweep(s.bits, 'bits', {title: 'Accuracy and bits of weights', free: 0, look: 'Look for where the curve leaves the dotted line of the float model; activations have 8 bits throughout.',
                          axis: {label: 'bits of a weight', format: String, values: (s.bits || []).map((r) => r.bits)}});
-  sweep(s.sparsity, 'sparsity', {title: 'Accuracy and sparsity', look: 'Look for the knee: up to there the smallest weights can go at once; retraining moves it to the right.',
+  sweep(s.sparsity, 'sparsity', {title: 'Accuracy and sparsity', free: 1, look: 'Look for the knee: up to there the smallest weights can go at once; retraining moves it to the right.',
                                  axis: {label: 'share of weights that are zero, %', format: (v) => fixed(100 * v, 0)}});
 }
 

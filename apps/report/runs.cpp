@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <iterator>
 #include <map>
 #include <set>
 #include <string>
@@ -59,9 +60,9 @@ Json axes_of(const std::vector<Run>& runs) {
       axes.push_back(std::move(one));
     }
   }
-  axes.insert(axes.end(), found.begin(), found.end());
+  std::ranges::copy(found, std::back_inserter(axes));
   for (const char* name : {"sparsity", "seconds", "bytes", "median_us", "mse", "accuracy"}) {
-    if (Json one = axis(name); !one.is_null() && std::ranges::count(axes, one) == 0) {
+    if (Json one = axis(name); !one.is_null() && std::count(axes.begin(), axes.end(), one) == 0) {
       axes.push_back(std::move(one));
     }
   }
@@ -124,7 +125,7 @@ Json candidates_of(const std::vector<Run>& runs) {
                   {"high", interval.high}});
     }
   }
-  Json all = Json::array();
+  std::vector<Json> all;
   for (auto& [sha256, one] : by_file) {
     if (one.contains("accuracy")) {
       all.push_back(std::move(one));
@@ -167,8 +168,8 @@ Json sections_of(const std::vector<Run>& runs) {
   const Json& all = sections["candidates"];
   for (const Json& one : all) {
     // Accuracies on different data do not compare.
-    if (std::ranges::none_of(all,
-                             [&](const Json& other) { return other["group"] == one["group"] && beats(other, one); })) {
+    if (std::none_of(all.begin(), all.end(),
+                     [&](const Json& other) { return other["group"] == one["group"] && beats(other, one); })) {
       sections["front"].push_back(one["name"]);
     }
   }
