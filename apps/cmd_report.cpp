@@ -57,7 +57,8 @@ Json training_of(const std::string& model) {
   Json points = Json::array();
   try {
     const Checkpoint state = load_checkpoint(last);
-    for (const Json& record : Json::parse(state.metadata.at(kTrainingKey)).at("history")) {
+    const Json progress = Json::parse(state.metadata.at(kTrainingKey));
+    for (const Json& record : progress.at("history")) {
       Json point = {{"epoch", record.at("epoch")}};
       for (const char* split : {"train", "validation"}) {
         if (const Metrics metrics = metrics_from(record.at(split)); metrics.samples > 0) {
@@ -70,7 +71,9 @@ Json training_of(const std::string& model) {
   } catch (const std::exception&) {  // of another version, or damaged: the page says nothing of it
     return {};
   }
-  return Json::array({{{"name", std::filesystem::path(model).filename().string()}, {"points", std::move(points)}}});
+  Json training = Json::array();
+  training.push_back({{"name", std::filesystem::path(model).filename().string()}, {"points", std::move(points)}});
+  return training;
 }
 
 Json document_of_model(const Options& options) {

@@ -349,7 +349,7 @@ function sizes() {
 function histograms() {
   const all = (doc.histograms || []).filter((h) => has(h.counts));
   if (all.length === 0) return;
-  const place = section('histograms', 'Numbers and their grids', 'Look for grid lines (orange, below each histogram) far outside the bulk: steps that are spent on a few outliers. Where every channel has its own grid, the coarsest is drawn. Counts are on a square-root scale; zeros are left out.');
+  const place = section('histograms', 'Numbers and their grids', 'Look for grid lines (orange; where there are more than 40, below the histogram) far outside the bulk: steps that are spent on a few outliers. Where every channel has its own grid, the coarsest is drawn. Counts are on a square-root scale; zeros are left out.');
   for (const of of ['weights', 'activations']) {
     const these = all.filter((h) => h.of === of);
     if (these.length === 0) continue;
@@ -365,7 +365,7 @@ function histograms() {
         svg.append('g').attr('class', 'c0').selectAll('rect').data(h.counts).enter().append('rect').attr('class', 'fill')
             .attr('x', (c, k) => x(h.edges[k])).attr('width', (c, k) => Math.max(0.5, x(h.edges[k + 1]) - x(h.edges[k]) - 0.4)).attr('y', (c) => y(c)).attr('height', (c) => y(0) - y(c));
         svg.append('path').attr('class', 'grid').style('stroke-width', Math.min(1, (x.range()[1] - x.range()[0]) / 2.5 / Math.max(1, (h.grid || []).length)))
-            .attr('d', (h.grid || []).map((level) => `M${x(level)},${y(0) + 1}v10`).join(''));
+            .attr('d', (h.grid || []).map((level) => `M${x(level)},${h.grid.length <= 40 ? 4 : y(0) + 1}V${y(0) + 11}`).join(''));
         svg.append('g').attr('class', 'axis').attr('transform', `translate(0,${height - margin.bottom + 13})`).call(d3.axisBottom(x).ticks(5).tickFormat(number).tickSizeOuter(0));
       },
     }));

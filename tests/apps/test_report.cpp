@@ -170,12 +170,15 @@ TEST_SUITE("report") {
     CHECK(result.json()["sections"] ==
           Json({"float", "histograms", "layers", "model", "sizes", "sweeps", "techniques", "training"}));
     const std::string dom = opened(folder / "m.html", R"(document.getElementById('seen').textContent = JSON.stringify({
+      epochs: doc.training[0].points.length, drawn: document.querySelectorAll('#training path.stroke').length,
       bytes: doc.sizes.reduce((sum, part) => sum + part.bytes, 0), techniques: doc.techniques, bits: doc.sweeps.bits,
       empty: charts.filter((c) => c.svg.selectAll('path, rect').empty()).length,
       nan: document.querySelector('main').innerHTML.includes('NaN')}))");
     const Json facts = seen(dom);
     CHECK(facts["bytes"] == std::filesystem::file_size(folder / "q.wtl"));
     CHECK(facts["empty"] == 0);
+    CHECK(facts["epochs"] == 3);
+    CHECK(facts["drawn"] == 4);  // loss and accuracy of the training and the validation part
     CHECK(facts["nan"] == false);
     REQUIRE(facts["techniques"].size() == 5);  // float, and the four
     for (const Json& row : facts["techniques"]) {
