@@ -172,8 +172,7 @@ function verdict() {
                    ...shortfall(base, whole)]};
   }
   if (has(doc.runs)) {
-    const best = d3.greatest ? d3.greatest(doc.candidates || [], (c) => c.accuracy)
-                             : (doc.candidates || []).slice().sort((a, b) => b.accuracy - a.accuracy)[0];
+    const best = (doc.candidates || []).slice().sort((a, b) => b.accuracy - a.accuracy)[0];
     const done = doc.runs.filter((r) => r.status === 'finished').length;
     return {say: `${doc.runs.length} ${doc.runs.length === 1 ? 'run' : 'runs'}, ${done} finished` +
                  (best ? `; the best accuracy is ${percent(best.accuracy)} (run ${best.name}).` : '.'),
