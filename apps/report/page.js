@@ -75,6 +75,7 @@ function table(place, columns, rows, {whole = false, mark} = {}) {
   used.forEach((c) => {
     const most = c.bar ? d3.max(rows, c.value) : 0;
     lines.append('td').classed('number', !!c.value).classed('bar', c.bar && most > 0)
+        .classed('long', c.title === 'why')
         .style('--share', (row) => c.bar && most > 0 ? 85 * (c.value(row) || 0) / most : null).text((row) => c.text(row));
   });
   return element;
@@ -155,12 +156,11 @@ function verdict() {
   const promise = doc.promise || {};
   if (chosen) {
     const n = promise.validation_samples;
-    const bound = known(chosen.bound)
-        ? `drop at most ${fixed(chosen.bound, 2)} points with ${fixed(100 * (promise.confidence || 0.95), 0)} % confidence` + (n ? ` on ${count(n)} samples` : '') : '';
+    const bound = !known(chosen.bound) ? '' : (chosen.bound > 0 ? `drop at most ${fixed(chosen.bound, 2)} points` : 'no drop') +
+        ` with ${number(promise.confidence || 95)} % confidence` + (n ? ` on ${count(n)} samples` : '');
+    const asked = known(promise.max_drop) ? `Asked for: a drop of at most ${number(promise.max_drop)} points` + (promise.target ? `, then ${promise.target}.` : '.') : '';
     return {say: [...gains(chosen), bound].filter(Boolean).join(', ') + '.',
-            more: [`Chosen: ${chosen.name}${chosen.why ? ': ' + chosen.why : ''}`,
-                   known(promise.max_drop) ? `Asked for: a drop of at most ${number(promise.max_drop)} points` +
-                       (promise.target ? `, ${promise.target} first` : '') + (promise.supported === false ? '. The data cannot support this promise' : '') + (promise.why ? `: ${promise.why}` : '') : '']};
+            more: [`Chosen: ${chosen.name}. ${asked}${promise.supported === false ? ' The data cannot support this promise.' : ''}`, promise.why || chosen.why]};
   }
   if (has(doc.techniques)) {
     const rows = doc.techniques.filter((t) => t.bytes && t !== doc.techniques[0]);
@@ -211,7 +211,8 @@ function front() {
       look: 'Look for the leftmost point that is still high enough.',
       draw(svg, width, height) {
         const x = d3.scaleLog().domain(padded(d3.extent(rows, (c) => Math.log10(c[key]))).map((v) => 10 ** v));
-        const y = d3.scaleLinear().domain(padded([d3.min(rows, (c) => known(c.low) ? c.low : quality.of(c)), d3.max(rows, (c) => known(c.high) ? c.high : quality.of(c))]));
+        const level = quality.of(doc.float || {});
+        const y = d3.scaleLinear().domain(padded(d3.extent(rows.flatMap((c) => [quality.of(c), c.low, c.high]).concat([level]).filter(known))));
         const {g} = axes(svg, width, height, x, y, {label, format: plain(format), values: logTicks(x.domain(), width / 75)}, quality.axis(rows));
         const groups = [...new Set(rows.map((c) => c.group || ''))];
         const colour = (c) => 'c' + groups.indexOf(c.group || '') % 6;
@@ -220,8 +221,9 @@ function front() {
           const line = these.filter((c) => !these.some((o) => o[key] <= c[key] && quality.better(o, c) >= 0 && (o[key] < c[key] || quality.better(o, c) > 0))).sort((a, b) => a[key] - b[key]);
           g.append('path').attr('class', 'front').attr('d', d3.line().curve(d3.curveStepAfter).x((c) => x(c[key])).y((c) => y(quality.of(c)))(line));
         });
-        if (doc.float && known(quality.of(doc.float))) {
-          g.append('line').attr('class', 'reference').attr('x2', x.range()[1]).attr('y1', y(quality.of(doc.float))).attr('y2', y(quality.of(doc.float)));
+        if (known(level)) {
+          g.append('line').attr('class', 'reference').attr('x2', x.range()[1]).attr('y1', y(level)).attr('y2', y(level));
+          g.append('text').attr('class', 'soft halo name').attr('x', x.range()[1]).attr('y', y(level) - 5).attr('text-anchor', 'end').text('float');
         }
         const points = g.selectAll('.point').data(rows).enter().append('g').attr('class', (c) => 'point ' + (c.name === doc.chosen ? 'c1' : colour(c)))
             .attr('data-run', (c) => c.run).attr('transform', (c) => `translate(${x(c[key])},${y(quality.of(c))})`);
@@ -229,17 +231,18 @@ function front() {
         points.append('circle').attr('r', (c) => c.name === doc.chosen ? 7 : 4.5).attr('class', (c) => (doc.front || []).includes(c.name) ? 'fill' : 'hollow')
             .append('title').text((c) => `${c.name}: ${quality.text(c)}, ${format(c[key])}`);
         const first = rows.filter((c) => c.name === doc.chosen).concat(rows.filter((c) => c.name !== doc.chosen && (doc.front || []).includes(c.name)));
-        clear(g.selectAll('.name').data(first).enter().append('text').attr('class', 'name halo')
+        g.selectAll('.candidate').data(first).enter().append('text').attr('class', 'name candidate halo')
             .attr('data-run', (c) => c.run).attr('x', (c) => x(c[key]) + (x(c[key]) > x.range()[1] / 2 ? -8 : 8)).attr('y', (c) => y(quality.of(c)) - 8)
-            .attr('text-anchor', (c) => x(c[key]) > x.range()[1] / 2 ? 'end' : 'start').text((c) => shorten(c.name, 32)));
+            .attr('text-anchor', (c) => x(c[key]) > x.range()[1] / 2 ? 'end' : 'start').text((c) => shorten(c.name, 32));
+        clear(g.selectAll('.name'));
       },
     });
   }
   if (!has(doc.runs)) {
     table(place, [words('candidate', 'name'), words('method', 'method'), column('accuracy', 'accuracy', percent), column('drop, points', 'drop', (v) => fixed(v, 2)),
                   column('at most', 'bound', (v) => fixed(v, 2)), column('size', 'bytes', bytes), column('one sample', 'latency_us', time), column('MACs', 'macs', count),
-                  column('sparsity', 'sparsity', percent), column('weight bits', 'weight_bits', number), column('activation bits', 'activation_bits', number), words('verdict', 'verdict'), words('why', 'why')],
-          doc.candidates, {mark: (c) => c.name === doc.chosen});
+                  column('sparsity', 'sparsity', percent), column('bits W', 'weight_bits', number), column('bits A', 'activation_bits', number), words('verdict', 'verdict'), words('why', 'why')],
+          doc.candidates, {whole: true, mark: (c) => c.name === doc.chosen});
   }
 }
 

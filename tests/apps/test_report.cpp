@@ -66,7 +66,7 @@ Json compressed() {
   return Json::parse(R"({
     "format": "whittle-report", "version": 1, "command": "whittle compress m.safetensors", "seed": 3,
     "model": {"name": "lenet5", "data": "glyphs", "parameters": 431080, "macs": 2293000},
-    "promise": {"max_drop": 0.5, "confidence": 0.95, "target": "size", "supported": true, "validation_samples": 2000},
+    "promise": {"max_drop": 0.5, "confidence": 95.0, "target": "size", "supported": true, "validation_samples": 2000},
     "float": {"accuracy": 0.9875, "bytes": 1725000, "latency_us": 170.0},
     "candidates": [
       {"name": "float", "accuracy": 0.9875, "bytes": 1725000, "latency_us": 170.0, "verdict": "kept"},
