@@ -25,6 +25,7 @@ function bytes(value) {
 const plain = (format) => (value) => format(value).replace(/\.0+(?= )/, '');  // "50 kB" for "50.0 kB": at axes
 const time = (us) => us >= 1e5 ? fixed(us / 1e6, 2) + ' s' : us >= 1e3 ? fixed(us / 1e3, 2) + ' ms' : us >= 10 ? fixed(us, 1) + ' µs' : fixed(us, 2) + ' µs';
 const count = (value) => value >= 1e6 ? fixed(value / 1e6, 2) + ' M' : value.toLocaleString('en');
+const capital = (text) => text.charAt(0).toUpperCase() + text.slice(1);
 const shorten = (text, length) => text.length <= length ? text : text.slice(0, length - 1) + '…';
 
 // How good: a share of right answers, or a mean squared error.
@@ -32,6 +33,7 @@ const quality = {
   of: (row) => known(row.accuracy) ? row.accuracy : row.mse,
   better: (a, b) => known(a.accuracy) ? a.accuracy - b.accuracy : b.mse - a.mse,  // above 0: a is
   text: (row) => known(row.accuracy) ? percent(row.accuracy) : known(row.mse) ? 'mse ' + number(row.mse) : '',
+  word: (rows) => rows.some((row) => known(row.accuracy)) ? 'accuracy' : 'error',
   range: (row) => known(row.low) ? percent(row.low) + ' to ' + percent(row.high) : '',
   axis: (rows) => rows.some((row) => known(row.accuracy)) ? {label: 'accuracy, %', format: (v) => number(100 * v)}
                                                         : {label: 'mean squared error', format: number},
@@ -189,7 +191,7 @@ function header() {
   const head = d3.select('header');
   head.append('h1').text('Whittle report · ' + title);
   const {say, more} = verdict();
-  head.append('p').attr('class', 'verdict').text(say.charAt(0).toUpperCase() + say.slice(1));
+  head.append('p').attr('class', 'verdict').text(capital(say));
   more.filter(Boolean).forEach((line) => head.append('p').attr('class', 'aside').text(line));
   const about = [doc.cpu, doc.kernels && 'kernels ' + doc.kernels, known(doc.threads) && doc.threads + (doc.threads === 1 ? ' thread' : ' threads'), doc.date].filter(Boolean);
   head.append('p').attr('class', 'aside').text(about.join(' · '));
@@ -203,11 +205,11 @@ function front() {
   if (all.length === 0) return;
   const place = section('front', 'Size, speed, accuracy', 'Filled points are beaten by no other in all three; the line joins those that no other beats in the two that a chart shows.');
   const grid = place.append('div').attr('class', 'charts');
-  for (const [key, title, label, format] of [['bytes', 'Size', 'size of the file', bytes], ['latency_us', 'Speed', 'time for one sample', time]]) {
+  for (const [key, title, label, format] of [['bytes', 'size', 'size of the file', bytes], ['latency_us', 'speed', 'time for one sample', time]]) {
     const rows = all.filter((c) => known(c[key]) && c[key] > 0);
     if (rows.length === 0) continue;
     chart(grid, {
-      name: 'front-' + key, title: 'Accuracy and ' + title.toLowerCase(), height: 320,
+      name: 'front-' + key, title: `${capital(quality.word(rows))} and ${title}`, height: 320,
       look: 'Look for the leftmost point that is still high enough.',
       draw(svg, width, height) {
         const x = d3.scaleLog().domain(padded(d3.extent(rows, (c) => Math.log10(c[key]))).map((v) => 10 ** v));
@@ -250,10 +252,10 @@ function front() {
 
 function techniques() {
   if (!has(doc.techniques)) return;
-  const place = section('techniques', 'Four ways to make it smaller', `Each was applied to this model and run on this machine: files as programs, one sample at a time, accuracy on the same ${doc.model ? count(doc.model.samples) + ' ' + doc.model.split : ''} samples with its 95 % interval.`);
+  const place = section('techniques', 'Four ways to make it smaller', `Each was applied to this model and run on this machine: files as programs, one sample at a time, ${quality.word(doc.techniques)} on the same ${doc.model ? count(doc.model.samples) + ' ' + doc.model.split : ''} samples${doc.techniques.some((t) => known(t.low)) ? ' with its 95 % interval' : ''}.`);
   const base = doc.techniques[0];
   table(place, [words('technique', 'name'), words('data it needs', 'data_needed'),
-                {title: known(base.accuracy) ? 'accuracy' : 'error', value: quality.of, text: quality.text}, {title: '95 %', value: () => 0, text: quality.range},
+                {title: quality.word([base]), value: quality.of, text: quality.text}, {title: '95 %', value: () => 0, text: quality.range},
                 column('size', 'bytes', bytes), {title: 'smaller', value: () => 0, text: (t) => known(t.bytes) ? times(base.bytes / t.bytes) : ''},
                 column('one sample', 'latency_us', time), {title: 'faster', value: () => 0, text: (t) => known(t.latency_us) ? times(base.latency_us / t.latency_us) : ''},
                 words('runs on', 'runs_on')], doc.techniques, {whole: true});
@@ -264,11 +266,11 @@ function techniques() {
 function sweeps() {
   const s = doc.sweeps || {};
   if (!has(s.bits) && !has(s.sparsity)) return;
-  const place = section('sweeps', 'How far it can go', `After training, without any more of it${doc.model ? `, on ${count(doc.model.samples)} ${doc.model.split} samples` : ''}. Bars are 95 % intervals of each accuracy alone (Wilson).`);
+  const place = section('sweeps', 'How far it can go', `After training, without any more of it${doc.model ? `, on ${count(doc.model.samples)} ${doc.model.split} samples` : ''}.${[...s.bits || [], ...s.sparsity || []].some((r) => known(r.low)) ? ' Bars are 95 % intervals of each accuracy alone (Wilson).' : ''}`);
   const grid = place.append('div').attr('class', 'charts');
   // `free`: the end of the float model's line where no points lie.
   const sweep = (rows, key, options) => has(rows) && chart(grid, {
-    name: 'sweep-' + key, height: 280, title: options.title, look: options.look,
+    name: 'sweep-' + key, height: 280, title: capital(quality.word(rows)) + options.title, look: options.look,
     draw(svg, width, height) {
       const values = rows.flatMap((r) => [quality.of(r), r.low, r.high]).concat(doc.float ? [quality.of(doc.float)] : []).filter(known);
       const x = d3.scaleLinear().domain(padded(d3.extent(rows, (r) => r[key]), 0.05));
@@ -287,9 +289,9 @@ function sweeps() {
           .append('title').text((r) => `${options.axis.format(r[key])}: ${quality.text(r)} (${quality.range(r)})`);
     },
   });
-  sweep(s.bits, 'bits', {title: 'Accuracy and bits of weights', free: 0, look: 'Look for where the curve leaves the dotted line of the float model; activations have 8 bits throughout.',
+  sweep(s.bits, 'bits', {title: ' and bits of weights', free: 0, look: 'Look for where the curve leaves the dotted line of the float model; activations have 8 bits throughout.',
                          axis: {label: 'bits of a weight', format: String, values: (s.bits || []).map((r) => r.bits)}});
-  sweep(s.sparsity, 'sparsity', {title: 'Accuracy and sparsity', free: 1, look: 'Look for the knee: up to there the smallest weights can go at once; retraining moves it to the right.',
+  sweep(s.sparsity, 'sparsity', {title: ' and sparsity', free: 1, look: 'Look for the knee: up to there the smallest weights can go at once; retraining moves it to the right.',
                                  axis: {label: 'share of weights that are zero, %', format: (v) => fixed(100 * v, 0)}});
 }
 
@@ -302,7 +304,7 @@ function training() {
   const grid = place.append('div').attr('class', 'charts');
   const epochs = d3.max(curves, (t) => d3.max(t.points, (p) => p.epoch));
   const plot = (name, title, look, keys, axis) => {
-    const lines = curves.flatMap((t, i) => keys.map(([key, dash]) => ({curve: t, colour: curves.length === 1 ? (dash ? 1 : 0) : i % 6, key, dash, points: t.points.filter((p) => known(p[key]))}))).filter((l) => l.points.length > 0);
+    const lines = curves.flatMap((t, i) => keys.map(([key, dash]) => ({curve: t, colour: curves.length === 1 ? (dash ? 1 : 0) : i % 6, key, dash, points: t.points.filter((p) => known(p[key]))}))).filter((l) => l.points.some((p) => p[l.key] !== 0));  // regressions have accuracies of 0
     if (lines.length === 0) return;
     chart(grid, {name, title, look, height: 280, draw(svg, width, height) {
       const x = d3.scaleLinear().domain([1, Math.max(2, epochs)]);
@@ -317,8 +319,8 @@ function training() {
     }});
   };
   const both = 'solid: the training data as they pass; dashed: the validation data.';
-  plot('training-loss', 'Loss', 'Look for the dashed line turning up while the solid one falls: learning by heart. ' + both[0].toUpperCase() + both.slice(1), [['train_loss', false], ['validation_loss', true]], {label: 'loss', format: number});
-  plot('training-accuracy', 'Accuracy', 'Look for the flat end: more epochs would not help. ' + both[0].toUpperCase() + both.slice(1), [['train_accuracy', false], ['validation_accuracy', true]], {label: 'accuracy, %', format: (v) => number(100 * v)});
+  plot('training-loss', 'Loss', 'Look for the dashed line turning up while the solid one falls: learning by heart. ' + capital(both), [['train_loss', false], ['validation_loss', true]], {label: 'loss', format: number});
+  plot('training-accuracy', 'Accuracy', 'Look for the flat end: more epochs would not help. ' + capital(both), [['train_accuracy', false], ['validation_accuracy', true]], {label: 'accuracy, %', format: (v) => number(100 * v)});
 }
 
 // ---- Layers, sizes --------------------------------------------------------------------------
