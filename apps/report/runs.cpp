@@ -135,13 +135,13 @@ Json candidates_of(const std::vector<Run>& runs) {
   return all;
 }
 
-// Is `a` at least as good as `b` in everything both have, and better in something?
+// Is `a` at least as good as `b` in everything that is known of `b`, and better in something?
 bool beats(const Json& a, const Json& b) {
   bool better = false;
   for (const auto& [name, sign] :
        {std::pair("bytes", -1.0), std::pair("latency_us", -1.0), std::pair("accuracy", 1.0)}) {
-    if (a.contains(name) && b.contains(name)) {
-      const double gain = sign * (a[name].get<double>() - b[name].get<double>());
+    if (b.contains(name)) {
+      const double gain = a.contains(name) ? sign * (a[name].get<double>() - b[name].get<double>()) : -1;
       if (gain < 0) {
         return false;
       }

@@ -238,6 +238,10 @@ TEST_SUITE("report") {
       setTimeout(() => {
         document.querySelector('button').click();
         answer.after = state();
+        const least = (c) => [c.bytes, c.latency_us, -c.accuracy];
+        answer.front = doc.candidates.filter((b) => !doc.candidates.some((a) =>
+            least(b).every((v, i) => v === undefined || least(a)[i] <= v) && least(b).some((v, i) => least(a)[i] < v))).map((c) => c.name);
+        answer.said = doc.front;
         answer.latencies = doc.candidates.filter((c) => c.latency_us > 0).length;
         document.getElementById('seen').textContent = JSON.stringify(answer);
       }, 10);)"));
@@ -251,6 +255,8 @@ TEST_SUITE("report") {
     CHECK(result["best"]["lines"] == left);
     CHECK(result["best"]["curves"].get<int>() < result["before"]["curves"].get<int>());
     CHECK(result["after"] == result["before"]);
+    CHECK(result["front"] == result["said"]);
+    CHECK_FALSE(result["said"].empty());
     CHECK(result["latencies"] == 1);  // bench and train saw one file
     ok(folder,
        {"report", db, "--filter", "rate>0.005", "--filter", "verb=train", "--out", folder / "some.html", "--quiet"});
