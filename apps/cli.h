@@ -28,6 +28,7 @@ class Interrupted : public Error {
 
 void add_bench(CLI::App& program);
 void add_completion(CLI::App& program);
+void add_compress(CLI::App& program);
 void add_data(CLI::App& program);
 void add_doctor(CLI::App& program);
 void add_eval(CLI::App& program);

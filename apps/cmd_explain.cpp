@@ -14,12 +14,12 @@
 #include "apps/cli.h"
 #include "apps/data_options.h"
 #include "apps/program.h"
-#include "apps/program_text.h"
 #include "apps/text.h"
 #include "core/error.h"
 #include "core/file.h"
 #include "core/json.h"
 #include "runtime/hosted/explain.h"
+#include "runtime/hosted/names.h"
 
 namespace whittle::apps {
 

@@ -36,18 +36,6 @@ struct Options {
   std::string data_dir;
 };
 
-// What a program remembers of its checkpoint: enough to find data and scale inputs.
-std::string metadata_of(const Checkpoint& checkpoint) {
-  Json json = Json::object();
-  for (const char* key : {zoo::kModelKey, kDataKey, kPreprocessingKey}) {
-    const auto found = checkpoint.metadata.find(key);
-    if (found != checkpoint.metadata.end()) {
-      json[key] = found->second;
-    }
-  }
-  return json_line(json);
-}
-
 // Test samples on which model and program differ in any number of the result.
 int64_t differing(Module& model, const ProgramFile& program, const data::Dataset& data, int64_t samples) {
   const EvaluationMode evaluation(model);
@@ -87,7 +75,7 @@ void export_model(const Options& options, Recorder& run) {
   const std::shared_ptr<Module> model = load_model(checkpoint);
   const Shape sample = *zoo::description_of(checkpoint).options.input;
   const deploy::Lowered lowered =
-      deploy::lower(*model, sample, {.metadata = metadata_of(checkpoint), .batch = options.batch});
+      deploy::lower(*model, sample, {.metadata = program_metadata_of(checkpoint), .batch = options.batch});
   const std::vector<uint8_t> bytes = deploy::bytes_of(lowered);
   run.begin({.model = model_name(checkpoint), .from = options.model});
   replace_file(options.out, std::as_bytes(std::span(bytes)));

@@ -241,8 +241,7 @@ void check(Options& o) {
     o.fit.momentum = o.momentum.value_or(o.fit.momentum);
     o.fit.out = o.out;
     check_options(o.fit);
-    require(!o.momentum.has_value() || o.fit.optimizer == "sgd", "prune", "--momentum is for sgd, not for ",
-            o.fit.optimizer);
+    check_momentum("prune", o.fit, o.momentum);
   } else if (!o.out.empty()) {
     std::error_code ignored;
     const std::filesystem::path folder = std::filesystem::path(o.out).parent_path();

@@ -18,6 +18,7 @@
 #include "apps/runs/recorder.h"
 #include "apps/text.h"
 #include "compress/adaround.h"
+#include "compress/quantizing.h"
 #include "core/checkpoint.h"
 #include "core/error.h"
 #include "core/json.h"
@@ -46,6 +47,7 @@ struct Options {
   bool symmetric_activations = false;
   std::vector<std::string> skip;
   int edge_bits = 0;
+  int sum_bits = 0;
   bool equalize = false;
   bool correct_biases = false;
   bool sensitivity = false;
@@ -117,6 +119,7 @@ quant::QuantSpec spec_of(const Options& options) {
   spec.activations.symmetric = spec.activations.symmetric || options.symmetric_activations;
   spec.skip = options.skip;
   spec.edge_bits = options.edge_bits;
+  spec.sum_bits = options.sum_bits;
   spec.levels = levels_of(options);
   if (spec.levels.has_value()) {
     quant::check(*spec.levels, spec.weights);
@@ -291,7 +294,7 @@ void quantize(const Options& options, Recorder& run) {
   const SavedData saved = data_of("quantize", options.model, checkpoint, options.data);
   const data::Splits& splits = saved.splits;
   const data::DataInfo& about = data::info(saved.arguments.name);
-  const quant::Batches batches = calibration_batches("quantize", splits.train, options.samples);
+  const quant::Batches batches = compress::calibration_batches(splits.train, options.samples);
   const Shape input = one_sample(splits.train.sample_shape());
 
   Json json = {
@@ -356,6 +359,11 @@ void add_quantize(CLI::App& program) {
       ->delimiter(',');
   verb->add_option("--edge-bits", options->edge_bits,
                    "Bits of the network's input, first and last layer; 0: as the others")
+      ->check(CLI::Range(0, 16))
+      ->capture_default_str();
+  verb->add_option("--sum-bits", options->sum_bits,
+                   "Bits of activations that only sums and pools read; 0: as the others")
+      ->check(CLI::Range(0, 16))
       ->capture_default_str();
   verb->option_defaults()->group("Other grids of weights, for --method hybrid (docs/grids.md)");
   verb->add_option("--grid", options->grid, quant::grid_names());

@@ -14,14 +14,16 @@
 
 #include "apps/cli.h"
 #include "apps/runs/query.h"
-#include "apps/runs/statistics.h"
 #include "apps/runs/store.h"
 #include "apps/text.h"
 #include "core/error.h"
 #include "core/file.h"
 #include "core/json.h"
+#include "train/statistics.h"
 
 namespace whittle::apps {
+
+using namespace statistics;
 
 namespace {
 

@@ -22,11 +22,13 @@
 #include "apps/training_options.h"
 #include "compress/fixed_point.h"
 #include "compress/inq.h"
+#include "compress/quantizing.h"
 #include "core/checkpoint.h"
 #include "core/error.h"
 #include "core/json.h"
 #include "core/ops.h"
 #include "core/parallel.h"
+#include "datasets/sha256.h"
 #include "layers/summary.h"
 #include "layers/zoo/zoo.h"
 #include "quant/training.h"
@@ -41,6 +43,7 @@ struct Options {
   std::string model;
   std::string from;
   std::string qat;
+  std::string teacher;
   DataArguments data;
   FitOptions fit;
   std::string out;
@@ -94,10 +97,10 @@ void check(const Options& options, const data::DataInfo& about) {
   if (!options.prune.empty()) {
     PruneSpec::parse(options.prune).check(/*while_training=*/true);
   }
-  require(!options.momentum.has_value() || options.fit.optimizer == "sgd", "train", "--momentum is for sgd, not for ",
-          options.fit.optimizer);
-  require(about.images || options.fit.augment == data::AugmentOptions{}, "train", "'", about.name,
-          "' holds rows of numbers; --crop, --flip, --rotation, --cutout and --mixup are for images");
+  check_momentum("train", options.fit, options.momentum);
+  check_augmentation_for(about, "train", options.fit.augment);
+  require(!about.regression || options.teacher.empty(), "train", "'", about.name,
+          "' is a regression; --teacher is for classes");
   require(!about.regression || options.fit.label_smoothing == 0, "train", "'", about.name,
           "' is a regression; --label-smoothing is for classes");
 }
@@ -178,7 +181,7 @@ void train(Options& options, Recorder& run) {
       qat->spec.levels->seed = options.seed;
     }
     quant::prepare(*model, input, qat->spec, {.live_norms = true});
-    fit_options.hooks = both(fit_options.hooks, hooks_of(*qat, *model, input));
+    fit_options.hooks = both(fit_options.hooks, compress::quantizing_hooks(*qat, *model, input));
     fit_options.metadata[kQatKey] = options.qat;
   }
   if (!options.inq.empty()) {
@@ -192,6 +195,13 @@ void train(Options& options, Recorder& run) {
         both(fit_options.hooks,
              compress::fixed_point_hooks(*model, compress::parse_fixed_point(options.fixed_point), options.seed));
     fit_options.metadata[kFixedPointKey] = options.fixed_point;
+  }
+
+  std::shared_ptr<Module> teacher;
+  if (!options.teacher.empty()) {
+    teacher = load_model(load_checkpoint(options.teacher));
+    fit_options.distillation.teacher = teacher.get();
+    fit_options.metadata[kTeacherKey] = sha256_of_file(options.teacher);
   }
 
   const bool terminal = isatty(STDOUT_FILENO) != 0;
@@ -280,6 +290,12 @@ void add_train(CLI::App& program) {
       "--fixed-point", options->fixed_point,
       "Parameters stay on a fixed-point grid: BITS.FRACTION, as 16.12,stochastic or 16.12,nearest,gradients "
       "(docs/fixed-point.md)");
+  verb->add_option("--teacher", options->teacher,
+                   "A saved model whose answers are learned beside the labels (docs/distillation.md)");
+  add_distillation_arguments(*verb, options->fit.distillation);
+  for (const char* of_teacher : {"--distill", "--temperature"}) {
+    verb->get_option(of_teacher)->needs("--teacher");
+  }
   verb->option_defaults()->group("Augmentation");
   add_augmentation_arguments(*verb, options->fit.augment);
   verb->option_defaults()->group("Files, threads, output");

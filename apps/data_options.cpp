@@ -124,20 +124,4 @@ Shape one_sample(const Shape& sample) {
   return Shape(batch);
 }
 
-quant::Batches calibration_batches(const char* verb, const data::Dataset& data, int64_t samples) {
-  require(samples >= 1, verb, "--samples ", samples, " is not at least 1");
-  require(!data.empty(), verb, "the calibration set '", data.name(), "' is empty");
-  const int64_t count = std::min(samples, data.size());
-  return [&data, count] {
-    return [&data, count, at = int64_t{0}]() mutable {
-      constexpr int64_t kBatch = 64;
-      std::vector<int64_t> indices;
-      for (; at < count && static_cast<int64_t>(indices.size()) < kBatch; ++at) {
-        indices.push_back(at * data.size() / count);
-      }
-      return indices.empty() ? Tensor() : data.batch(indices).inputs;
-    };
-  };
-}
-
 }  // namespace whittle::apps

@@ -9,7 +9,6 @@
 #include "apps/cli.h"
 #include "core/checkpoint.h"
 #include "datasets/registry.h"
-#include "quant/improve.h"
 
 namespace whittle::apps {
 
@@ -34,8 +33,9 @@ void add_preparation_arguments(CLI::App& verb, DataArguments& arguments);
 // Metadata keys of checkpoints.
 inline constexpr const char* kDataKey = "whittle.data";
 inline constexpr const char* kPreprocessingKey = "whittle.preprocessing";
-inline constexpr const char* kQatKey = "whittle.qat";  // the plan of quantization-aware training
-inline constexpr const char* kInqKey = "whittle.inq";  // of incremental quantization
+inline constexpr const char* kQatKey = "whittle.qat";          // the plan of quantization-aware training
+inline constexpr const char* kTeacherKey = "whittle.teacher";  // SHA-256 of the file it was distilled from
+inline constexpr const char* kInqKey = "whittle.inq";          // of incremental quantization
 inline constexpr const char* kFixedPointKey = "whittle.fixed_point";
 
 // What was said when a saved model was trained, unless `given` names a data set.
@@ -57,8 +57,5 @@ const data::Dataset& split_named(const char* verb, const SavedData& saved, const
 
 // A batch of one: {32, 32, 3} -> {1, 32, 32, 3}.
 Shape one_sample(const Shape& sample);
-
-// For quantizers to look at: positions spread evenly over the set, in batches.
-quant::Batches calibration_batches(const char* verb, const data::Dataset& data, int64_t samples);
 
 }  // namespace whittle::apps

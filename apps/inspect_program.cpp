@@ -9,10 +9,10 @@
 #include <vector>
 
 #include "apps/program.h"
-#include "apps/program_text.h"
 #include "apps/text.h"
 #include "core/json.h"
 #include "deploy/plan.h"
+#include "runtime/hosted/names.h"
 
 namespace whittle::apps {
 
@@ -63,9 +63,9 @@ std::vector<OpRow> rows_of(const Program& program) {
 
 std::vector<std::string> features_of(const Program& program) {
   std::vector<std::string> names;
-  for (size_t bit = 0; bit < std::size(kFeatureNames); ++bit) {
+  for (size_t bit = 0; bit < std::size(runtime::kFeatureNames); ++bit) {
     if ((program.features() >> bit & 1) != 0) {
-      names.emplace_back(kFeatureNames[bit]);
+      names.emplace_back(runtime::kFeatureNames[bit]);
     }
   }
   return names;

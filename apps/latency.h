@@ -1,43 +1,23 @@
-// How long one run takes, measured here.
+// How long one run of a model or a program takes, measured here.
 #pragma once
 
-#include <algorithm>
-#include <chrono>
 #include <cstdint>
+#include <span>
 #include <vector>
 
-#include "core/ops.h"
+#include "apps/program.h"
+#include "core/timing.h"
 #include "layers/module.h"
 
 namespace whittle::apps {
 
-// Nanoseconds of so many runs, after some that nobody measures.
-template <class Run>
-std::vector<int64_t> times_of(int64_t runs, Run run) {
-  for (int64_t i = 0; i < std::max<int64_t>(1, runs / 10); ++i) {
-    run();
-  }
-  std::vector<int64_t> times(static_cast<size_t>(runs));
-  for (int64_t& time : times) {
-    const auto start = std::chrono::steady_clock::now();
-    run();
-    time = std::chrono::duration_cast<std::chrono::nanoseconds>(std::chrono::steady_clock::now() - start).count();
-  }
-  return times;
-}
+// Nanoseconds of a float model's evaluation on one sample, so many times. `input` is the shape of a batch of one.
+std::vector<int64_t> times_of(Module& model, const Shape& input, int64_t runs);
 
-// Of a float model's evaluation on one sample. `input` is the shape of a batch of one.
-inline std::vector<int64_t> times_of(Module& model, const Shape& input, int64_t runs) {
-  const EvaluationMode evaluation(model);
-  const NoGrad no_grad;
-  const Tensor x = Tensor::normal(input, {.seed = 1});
-  return times_of(runs, [&] { model(x); });
-}
+// An input that stands for any: floats drawn from a normal distribution, or any codes.
+void write_any_input(const runtime::Program& program, std::span<uint8_t> to);
 
-// Microseconds that `percent` of the runs do not exceed.
-inline double microseconds_at(std::vector<int64_t> times, size_t percent) {
-  std::ranges::sort(times);
-  return static_cast<double>(times[(times.size() - 1) * percent / 100]) / 1000;
-}
+// Of a program. Samples that run at once have an arena and a thread each, and all their times are in the list.
+std::vector<int64_t> times_of(const ProgramFile& program, int64_t runs, int at_once = 1);
 
 }  // namespace whittle::apps

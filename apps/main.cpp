@@ -20,6 +20,7 @@ int run(int argc, char** argv) {
   whittle::apps::add_eval(program);
   whittle::apps::add_prune(program);
   whittle::apps::add_quantize(program);
+  whittle::apps::add_compress(program);
   whittle::apps::add_export(program);
   whittle::apps::add_inspect(program);
   whittle::apps::add_explain(program);

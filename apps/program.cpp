@@ -8,12 +8,13 @@
 #include <stdexcept>
 #include <utility>
 
-#include "apps/latency.h"
+#include "apps/data_options.h"
+#include "apps/text.h"
 #include "core/error.h"
 #include "core/file.h"
 #include "core/json.h"
 #include "core/parallel.h"
-#include "core/rng.h"
+#include "layers/zoo/zoo.h"
 
 namespace whittle::apps {
 
@@ -138,6 +139,17 @@ Tensor ProgramFile::run(const Tensor& sample, const Bytes& bytes) const {
   return y;
 }
 
+std::string program_metadata_of(const Checkpoint& checkpoint) {
+  Json json = Json::object();
+  for (const char* key : {zoo::kModelKey, kDataKey, kPreprocessingKey}) {
+    const auto found = checkpoint.metadata.find(key);
+    if (found != checkpoint.metadata.end()) {
+      json[key] = found->second;
+    }
+  }
+  return json_line(json);
+}
+
 Metrics evaluate(const ProgramFile& program, const data::Dataset& data, RunBytes* bytes, std::vector<bool>* right) {
   require(!data.empty(), "eval", "the data set '", data.name(), "' has no samples");
   const runtime::Program& p = program.engine().program();
@@ -172,35 +184,6 @@ Metrics evaluate(const ProgramFile& program, const data::Dataset& data, RunBytes
     sums.add(static_cast<double>(loss_of(Variable(y), batch).value().item()), y, batch, data.preprocessing());
   }
   return sums.metrics();
-}
-
-void write_any_input(const runtime::Program& program, std::span<uint8_t> to) {
-  if (static_cast<Type>(program.value(program.input(0)).type) == Type::kF32) {
-    const Tensor x = Tensor::normal({static_cast<int64_t>(to.size() / sizeof(float))}, {.seed = 1});
-    std::memcpy(to.data(), x.data(), to.size());
-  } else {
-    Rng rng(RngKey{.seed = 1});
-    std::ranges::generate(to, [&] { return static_cast<uint8_t>(rng.below(256)); });
-  }
-}
-
-std::vector<int64_t> times_of(const ProgramFile& program, int64_t runs, int at_once) {
-  std::vector<std::vector<int64_t>> of_thread(static_cast<size_t>(at_once));
-  parallel_for(at_once, [&](int64_t t) {
-    runtime::Engine::Lease lease = program.engine().acquire();
-    const std::span<uint8_t> input = lease.input(0);
-    write_any_input(program.engine().program(), input);
-    const std::vector<uint8_t> sample(input.begin(), input.end());  // the plan may reuse its place
-    of_thread[static_cast<size_t>(t)] = times_of(runs, [&] {
-      std::ranges::copy(sample, input.begin());
-      lease.run();
-    });
-  });
-  std::vector<int64_t> all;
-  for (const std::vector<int64_t>& times : of_thread) {
-    all.insert(all.end(), times.begin(), times.end());
-  }
-  return all;
 }
 
 }  // namespace whittle::apps

@@ -52,6 +52,9 @@ class ProgramFile {
   std::string file_;
 };
 
+// What a program remembers of its checkpoint: enough to find data and scale inputs.
+std::string program_metadata_of(const Checkpoint& checkpoint);
+
 // Input and output of each sample as the program has them, one after the other.
 struct RunBytes {
   std::vector<uint8_t> inputs, outputs;
@@ -59,11 +62,5 @@ struct RunBytes {
 // Whether each answer is right is appended to `right`, if it is there.
 Metrics evaluate(const ProgramFile& program, const data::Dataset& data, RunBytes* bytes = nullptr,
                  std::vector<bool>* right = nullptr);
-
-// An input that stands for any: floats drawn from a normal distribution, or any codes.
-void write_any_input(const runtime::Program& program, std::span<uint8_t> to);
-
-// Nanoseconds of so many runs of one sample, and of so many at once, which have an arena and a thread each.
-std::vector<int64_t> times_of(const ProgramFile& program, int64_t runs, int at_once = 1);
 
 }  // namespace whittle::apps

@@ -13,17 +13,17 @@
 #include <memory>
 #include <utility>
 
-#include "apps/program_text.h"
 #include "kernels/hosted/forced.h"
 #include "kernels/names.h"
 #include "runtime/best.h"
+#include "runtime/hosted/names.h"
 #include "runtime/program.h"
 
 namespace {
 
 using namespace whittle::runtime;  // NOLINT(google-build-using-namespace): this file is about nothing else
-using whittle::apps::kFeatureNames;
-using whittle::apps::name_of;
+using whittle::runtime::kFeatureNames;
+using whittle::runtime::name_of;
 
 constexpr const char* kUsage = R"(whittle-run PROGRAM.wtl [INPUT] [options]
 

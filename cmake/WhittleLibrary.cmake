@@ -38,6 +38,11 @@ function(whittle_compile_options target)
   endif()
 endfunction()
 
+# For code that no one waits for: tests and the command line, not what they call. It compiles in half the time.
+function(whittle_compile_fast target)
+  target_compile_options(${target} PRIVATE $<$<CONFIG:Release>:-O1> $<$<CONFIG:Debug>:-O0>)
+endfunction()
+
 # PUBLIC requirements: users compile our headers, and arithmetic in them must round
 # as it does in our objects. A fused multiply-add rounds once where the definition
 # rounds twice, so contraction is off on both sides.
@@ -78,12 +83,11 @@ function(whittle_library folder)
   add_library(whittle::${folder} ALIAS ${library})
   set_target_properties(${library} PROPERTIES
     EXPORT_NAME ${folder}
-    VERIFY_INTERFACE_HEADER_SETS ${PROJECT_IS_TOP_LEVEL})
+    VERIFY_INTERFACE_HEADER_SETS ${WHITTLE_VERIFY_HEADERS})
   whittle_requirements(${library} ${scope})
 
   # The include root is the repository, or <prefix>/include/whittle once installed.
   target_sources(${library} ${scope} FILE_SET HEADERS BASE_DIRS ${PROJECT_SOURCE_DIR} FILES ${arg_HEADERS})
-  set_property(GLOBAL APPEND PROPERTY whittle_headers ${arg_HEADERS})  # are there any?
   list(TRANSFORM arg_LINKS PREPEND whittle_ OUTPUT_VARIABLE links)
   target_link_libraries(${library} ${scope} ${links})
   if(arg_WRAPS)

@@ -2,7 +2,10 @@
 
 #include <algorithm>
 #include <cmath>
+#include <initializer_list>
+#include <iterator>
 #include <memory>
+#include <ranges>
 #include <set>
 #include <utility>
 
@@ -59,17 +62,33 @@ class Plan {
         last_ = &call;
       }
     }
+    // Backwards, so that a value's readers are known before what makes it.
+    std::vector<bool> multiplied(traced.values.size());
+    for (const TracedCall& call : std::views::reverse(traced.calls)) {
+      const bool passes_on = keeps_values(*call.module) && multiplied[static_cast<size_t>(call.output)];
+      if (passes_on || dynamic_cast<const WeightedLayer*>(call.module) != nullptr) {
+        for (const int input : call.inputs) {
+          multiplied[static_cast<size_t>(input)] = true;
+        }
+      }
+      if (multiplied[static_cast<size_t>(call.output)]) {
+        multiplied_.insert(&call);
+      }
+    }
   }
 
   bool skips(const TracedCall& call) const { return matches(spec_.skip, call.path); }
   TensorSpec weights(const TracedCall& call) const {
     TensorSpec spec = spec_.weights;
-    spec.bits = skips(call) ? 0 : bits(call, spec.bits, &LayerBits::weights, &call == first_ || &call == last_);
+    const bool at_an_edge = &call == first_ || &call == last_;
+    spec.bits = skips(call) ? 0 : bits(call, &LayerBits::weights, {at_an_edge ? spec_.edge_bits : 0, spec.bits});
     return spec;
   }
   TensorSpec activations(const TracedCall& call) const {
     TensorSpec spec = spec_.activations;
-    spec.bits = bits(call, spec.bits, &LayerBits::activations, call.module->kind() == "input" || &call == last_);
+    const bool at_an_edge = call.module->kind() == "input" || &call == last_;
+    spec.bits = bits(call, &LayerBits::activations,
+                     {at_an_edge ? spec_.edge_bits : 0, multiplied_.contains(&call) ? 0 : spec_.sum_bits, spec.bits});
     // A clip cuts at 0 too, so it is for what a ReLU has cut already.
     if (spec.range == RangeRule::kLearnedClip && !ends_in_relu(*call.module)) {
       spec.range = RangeRule::kMovingAverage;
@@ -78,7 +97,10 @@ class Plan {
   }
 
  private:
-  int bits(const TracedCall& call, int usual, int LayerBits::*part, bool at_an_edge) const {
+  // What was asked of this layer, else the first of `rules` that says something; the last is what is usual, and 0
+  // there is float whatever the others say.
+  int bits(const TracedCall& call, int LayerBits::*part, std::initializer_list<int> rules) const {
+    const int usual = *std::prev(rules.end());
     if (usual == 0) {
       return 0;
     }
@@ -87,12 +109,13 @@ class Plan {
         return other.*part;
       }
     }
-    return at_an_edge && spec_.edge_bits > 0 ? spec_.edge_bits : usual;
+    return *std::ranges::find_if(rules, [](int rule) { return rule > 0; });
   }
 
   const QuantSpec& spec_;
   const TracedCall* first_ = nullptr;
   const TracedCall* last_ = nullptr;
+  std::set<const TracedCall*> multiplied_;  // whose results a convolution or linear layer reads
 };
 
 FakeQuant* quantizer_in(const TransformChain& chain) { return chain.find<FakeQuant>(); }

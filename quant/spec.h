@@ -77,6 +77,8 @@ struct QuantSpec {
   // Of the ends of the network: its input, the weights of its first and of its last layer with weights, and the result
   // of the last. 0: as everything else.
   int edge_bits = 0;
+  // Of results that no convolution or linear layer multiplies, such as the terms of a sum. 0: as everything else.
+  int sum_bits = 0;
 };
 
 std::string_view name_of(Granularity per);

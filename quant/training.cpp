@@ -33,6 +33,8 @@ void read_word(const std::string& word, TrainingPlan& plan) {
     const std::string value = word.substr(equals + 1);
     if (key == "edges") {
       spec.edge_bits = number_in<int>("qat", value, word);
+    } else if (key == "sums") {
+      spec.sum_bits = number_in<int>("qat", value, word);
     } else if (key == "skip") {
       spec.skip = parts_of(value, '+');
     } else if (key == "observe") {
@@ -46,7 +48,7 @@ void read_word(const std::string& word, TrainingPlan& plan) {
     } else if (key == "terms") {
       levels().terms = number_in<int>("qat", value, word);
     } else {
-      fail("qat", "'", key, "' is not known; there are edges, skip, observe, freeze, grid, rounding and terms");
+      fail("qat", "'", key, "' is not known; there are edges, sums, skip, observe, freeze, grid, rounding and terms");
     }
     return;
   }
@@ -87,7 +89,7 @@ TrainingPlan parse_training(std::string_view text) {
   const bool on_levels = std::ranges::any_of(words, [](const std::string& w) { return w.starts_with("grid="); });
   const bool is_wide =
       plan.spec.weights.bits >= 8 && (plan.spec.activations.bits >= 8 || plan.spec.activations.bits == 0);
-  plan.spec.edge_bits = is_wide || on_levels ? 0 : 8;
+  plan.spec.edge_bits = plan.spec.sum_bits = is_wide || on_levels ? 0 : 8;
   for (size_t i = 1; i < words.size(); ++i) {
     read_word(words[i], plan);
   }
@@ -98,8 +100,9 @@ TrainingPlan parse_training(std::string_view text) {
     require(on_levels, "qat", "rounding, terms and zero are for weights on a grid that is named by grid=");
     check(*plan.spec.levels, plan.spec.weights);
   }
-  require(plan.spec.edge_bits >= 0 && plan.spec.edge_bits <= 16, "qat", "edges=", plan.spec.edge_bits,
-          " is outside 0 to 16");
+  for (const auto& [key, bits] : {std::pair{"edges", plan.spec.edge_bits}, {"sums", plan.spec.sum_bits}}) {
+    require(bits >= 0 && bits <= 16, "qat", key, "=", bits, " is outside 0 to 16");
+  }
   require(plan.observe >= 0 && plan.freeze <= 1 && plan.observe < plan.freeze, "qat", "observe=", plan.observe,
           " and freeze=", plan.freeze, " are not shares of the training, one after the other");
   return plan;

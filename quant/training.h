@@ -9,6 +9,7 @@
 //   tensor, channel, group:N           weight grids
 //   symmetric                          activations without zero-points
 //   edges=8                            bits of the network's input, first and last layer
+//   sums=8                             bits of results that only sums and pools read
 //   skip=PATH+PATH                     layers left in float
 //   observe=SHARE, freeze=SHARE        of the steps
 //   grid=NAME                          weights on another grid (quant/levels.h), from the first step to the last;
@@ -34,8 +35,8 @@ struct TrainingPlan {
   int64_t freeze_at(int64_t steps) const;
 };
 
-// Usual for the bits: below 8 learned steps (LSQ) and edges of 8 bits, from 8 on ranges as they are seen. Throws Error
-// in one sentence on what it does not understand.
+// Usual for the bits: below 8 learned steps (LSQ), edges and sums of 8 bits, from 8 on ranges as they are seen. Throws
+// Error in one sentence on what it does not understand.
 TrainingPlan parse_training(std::string_view text);
 
 // To be called after every step: changes phases when their time has come.

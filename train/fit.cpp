@@ -140,7 +140,7 @@ class Fit {
 
   void train_on(const data::Batch& batch) {
     const Variable output = model_(batch.inputs);
-    const Variable loss = loss_of(output, batch, options_.label_smoothing);
+    const Variable loss = total_loss(output, batch);
     const double value = static_cast<double>(loss.value().item());
     if (!std::isfinite(value)) {
       not_finite("the loss is not finite", first_non_finite_layer(model_, batch.inputs));
@@ -165,6 +165,16 @@ class Fit {
       ema_->update();
     }
     sums_.add(value, output.value(), batch, splits_.train.preprocessing());
+  }
+
+  Variable total_loss(const Variable& output, const data::Batch& batch) const {
+    const Variable own = loss_of(output, batch, options_.label_smoothing);
+    const Distillation& from = options_.distillation;
+    if (from.teacher == nullptr) {
+      return own;
+    }
+    const Variable of_teacher = distillation_loss(output, taught(from, batch.inputs), from.temperature);
+    return static_cast<real>(1 - from.share) * own + static_cast<real>(from.share) * of_teacher;
   }
 
   FitHooks::Point point() const {
@@ -417,9 +427,18 @@ void check_fit(Module& model, const data::Splits& splits, const FitOptions& opti
   require(options.label_smoothing == 0 || splits.train.is_classification(), "fit", "label_smoothing is for classes, '",
           splits.train.name(), "' has none");
 
+  const bool taught_by_other = options.distillation.teacher != nullptr;
+  require(!taught_by_other || splits.train.is_classification(), "fit", "distillation is for classes, '",
+          splits.train.name(), "' has none");
+
   const int64_t first[] = {0};
   const data::Batch batch = splits.train.batch(first);
   const int64_t outputs = splits.train.is_classification() ? splits.train.classes() : 1;
+  if (taught_by_other) {
+    const Shape answer = taught(options.distillation, batch.inputs).shape();
+    require(answer == Shape{1, outputs}, "fit", "the teacher gives ", answer, " for one sample of '",
+            splits.train.name(), "', which has ", outputs, " classes");
+  }
   const NoGrad no_grad;
   const EvaluationMode evaluating(model);
   const Shape result = model(batch.inputs).shape();
@@ -460,6 +479,7 @@ void check_options(const FitOptions& options) {
   check_place(options.out, "out");
   check_place(options.log, "log");
   data::check_augmentation(options.augment);
+  check_distillation(options.distillation);
   // The others know their ranges themselves: an optimizer of one number, a schedule over one step an epoch.
   Parameter number(Tensor::zeros({1}));
   make_optimizer(options, {{"number", &number}});
@@ -483,6 +503,9 @@ Json settings_of(const FitOptions& options, const data::Splits& splits) {
           {"clip_norm", options.clip_norm},
           {"label_smoothing", options.label_smoothing},
           {"ema", options.ema},
+          {"distillation", options.distillation.teacher == nullptr
+                               ? Json()
+                               : Json{options.distillation.share, options.distillation.temperature}},
           {"augment", {a.crop, a.flip, a.rotation, a.cutout, a.mixup}}};
 }
 

@@ -30,6 +30,7 @@
 #include "datasets/dataset.h"
 #include "datasets/loader.h"
 #include "layers/module.h"
+#include "train/distill.h"
 #include "train/evaluate.h"
 
 namespace whittle::inline WHITTLE_PRECISION {
@@ -99,7 +100,8 @@ struct FitOptions {
   std::string schedule = "constant";  // as optim::Schedule::parse takes it
   double clip_norm = 0;               // 0: off
   double label_smoothing = 0;
-  double ema = 0;  // decay of the averaged weights, which are then the model that is kept; 0: off
+  Distillation distillation{};  // a teacher, if there is one
+  double ema = 0;               // decay of the averaged weights, which are then the model that is kept; 0: off
 
   int64_t patience = 0;  // stop after so many epochs without a better validation metric; 0: never
 

@@ -16,8 +16,7 @@
 #include "apps/models.h"
 #include "apps/program.h"
 #include "apps/report/page.h"
-#include "apps/runs/statistics.h"
-#include "apps/training_options.h"
+#include "compress/quantizing.h"
 #include "core/error.h"
 #include "core/json.h"
 #include "core/parallel.h"
@@ -27,6 +26,8 @@
 #include "quant/post_training.h"
 #include "quant/tap.h"
 #include "runtime/hosted/choose.h"
+#include "train/fit.h"
+#include "train/statistics.h"
 
 namespace whittle::apps::report {
 
@@ -133,7 +134,7 @@ class Measurement {
     }
   }
 
-  quant::Batches batches(int64_t samples) const { return calibration_batches("report", saved_.splits.train, samples); }
+  quant::Batches batches(int64_t samples) const { return compress::calibration_batches(saved_.splits.train, samples); }
 
   ProgramFile program_of(Module& model, const std::string& name) const {
     return {deploy::program_of(model, sample_), name};
@@ -145,7 +146,7 @@ class Measurement {
       return {{"mse", metrics.mse}};
     }
     const auto right = std::llround(metrics.accuracy * static_cast<double>(metrics.samples));
-    const Interval interval = share_interval(right, metrics.samples);
+    const statistics::Interval interval = statistics::share_interval(right, metrics.samples);
     return {{"accuracy", metrics.accuracy}, {"low", interval.low}, {"high", interval.high}};
   }
 
@@ -202,7 +203,7 @@ class Measurement {
          .seed = options_.seed,
          .rate = 0.001,
          .schedule = "cosine",
-         .hooks = hooks_of(plan, *model, input_)});
+         .hooks = compress::quantizing_hooks(plan, *model, input_)});
     return model;
   }
 

@@ -9,8 +9,8 @@
 #include <utility>
 
 #include "apps/runs/query.h"
-#include "apps/runs/statistics.h"
 #include "core/json.h"
+#include "train/statistics.h"
 
 namespace whittle::apps::report {
 
@@ -115,8 +115,8 @@ Json candidates_of(const std::vector<Run>& runs) {
       one["latency_us"] = run.latency->median_us;
     }
     if (const RunMetric* const metric = final_metric(run, "accuracy"); metric != nullptr && metric->samples > 0) {
-      const Interval interval =
-          share_interval(std::llround(metric->value * static_cast<double>(metric->samples)), metric->samples);
+      const statistics::Interval interval = statistics::share_interval(
+          std::llround(metric->value * static_cast<double>(metric->samples)), metric->samples);
       one.update({{"name", name_of(run)},
                   {"run", run.id},
                   {"group", run.data},

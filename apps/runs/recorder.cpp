@@ -27,7 +27,7 @@ constexpr std::array kNotOptions = {"help", "runs", "json", "quiet"};
 
 // Options that the result does not depend on: where files are, and how many threads compute the same
 // bits. The seed is left out so that runs which differ in nothing else are found together.
-constexpr std::array kNotOfTheResult = {"seed",    "out",      "log",        "resume", "threads",
+constexpr std::array kNotOfTheResult = {"seed",    "out",      "log",        "resume", "threads", "report",
                                         "workers", "data-dir", "save-codes", "MODEL",  "from"};
 
 bool is_one_of(std::string_view name, const auto& names) {

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cmath>
 #include <functional>
+#include <map>
 #include <memory>
 #include <string>
 #include <utility>
@@ -200,6 +201,38 @@ TEST_SUITE("phases") {
     quant::calibrate(*net, noise_batches({4, 8, 8, 3}, 1, key_of("c"))());
     quant::freeze(*net, kChainInput);
     CHECK(evaluated(*net, Tensor::normal({2, 8, 8, 3}, key_of("x"))).all_finite());
+  }
+
+  TEST_CASE("bits of the ends, of what is multiplied, and of what only sums and pools read") {
+    const auto model = zoo::make("resnet8", {.classes = 10, .input = Shape{8, 8, 3}});
+    quant::QuantSpec spec;
+    spec.weights.bits = spec.activations.bits = 4;
+    spec.edge_bits = 8;
+    spec.sum_bits = 6;
+    spec.bits = {{.layer = "layer2.0.conv1", .weights = 5, .activations = 3}};
+    quant::prepare(*model, {1, 8, 8, 3}, spec);
+    std::map<std::string, int> bits;
+    for (const auto& [name, quantizer] : quant::quantizers(*model)) {
+      bits[name.substr(0, name.rfind("/output"))] = quantizer->tensor_spec().bits;
+    }
+    const std::map<std::string, int> wanted{{"input", 8},          {"conv1.weight", 8},
+                                            {"conv1", 4},          {"layer1.0.conv1.weight", 4},
+                                            {"layer1.0.conv1", 4}, {"layer1.0.conv2.weight", 4},
+                                            {"layer1.0.conv2", 6}, {"layer1.0.add", 4},
+                                            {"layer2.0.conv1", 3}, {"layer2.0.conv1.weight", 5},
+                                            {"layer2.0.conv2", 6}, {"layer2.0.shortcut", 6},
+                                            {"layer3.0.add", 6},   {"pool", 4},
+                                            {"fc.weight", 8},      {"fc", 8}};
+    for (const auto& [name, number] : wanted) {
+      CAPTURE(name);
+      CHECK(bits[name] == number);
+    }
+    spec.sum_bits = 0;
+    const auto plain = zoo::make("resnet8", {.classes = 10, .input = Shape{8, 8, 3}});
+    quant::prepare(*plain, {1, 8, 8, 3}, spec);
+    for (const auto& [name, quantizer] : quant::quantizers(*plain)) {
+      CHECK(quantizer->tensor_spec().bits != 6);
+    }
   }
 
   TEST_CASE("a learned clip goes behind ReLUs alone") {

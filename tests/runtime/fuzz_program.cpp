@@ -24,8 +24,8 @@
 #include <new>
 #include <stdexcept>
 
-#include "apps/program_text.h"
 #include "kernels/f32/table.h"
+#include "runtime/hosted/names.h"
 #include "tests/runtime/damage.h"
 #include "tests/runtime/net.h"
 
@@ -53,7 +53,7 @@ struct Runs {
     std::fprintf(stderr, "programs: %llu of %llu loaded and ran. Ops in them:", static_cast<unsigned long long>(loaded),
                  static_cast<unsigned long long>(tried));
     for (uint32_t kind = 1; kind < runtime::kOpKinds; ++kind) {
-      std::fprintf(stderr, " %s %llu", apps::name_of(static_cast<OpKind>(kind)),
+      std::fprintf(stderr, " %s %llu", name_of(static_cast<OpKind>(kind)),
                    static_cast<unsigned long long>(of_kind[kind]));
     }
     std::fprintf(stderr, "\n");

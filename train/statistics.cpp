@@ -1,4 +1,4 @@
-#include "apps/runs/statistics.h"
+#include "train/statistics.h"
 
 #include <algorithm>
 #include <cmath>
@@ -7,7 +7,7 @@
 
 #include "core/error.h"
 
-namespace whittle::apps {
+namespace whittle::statistics {
 
 namespace {
 
@@ -57,6 +57,101 @@ double at_most(int64_t k, int64_t n) {
   return sum;
 }
 
+// The x at which an increasing function, false below and true above, changes.
+template <class Above>
+double where_changes(double low, double high, double within, Above above) {
+  while (high - low > within) {
+    const double middle = low + (high - low) / 2;
+    (above(middle) ? high : low) = middle;
+  }
+  return high;
+}
+
+// The drop of B against A as counts that are not as likely as they should be.
+class DropTest {
+ public:
+  DropTest(const Paired& pair, double error)
+      : n_(pair.samples), seen_(order(pair.only_a, pair.only_b) + 1e-9), missed_(error / 50) {
+    // Clopper and Pearson's interval for the share that only B gets right.
+    const auto y = static_cast<double>(pair.only_b);
+    const auto rest = static_cast<double>(n_ - pair.only_b);
+    constexpr double kWithin = 1e-9;
+    gain_low_ = pair.only_b == 0 ? 0 : where_changes(0, 1, kWithin, [&](double g) {
+      return incomplete_beta(y, rest + 1, g) > missed_ / 2;
+    });
+    gain_high_ = rest == 0 ? 1 : where_changes(0, 1, kWithin, [&](double g) {
+      return incomplete_beta(y + 1, rest, g) > 1 - missed_ / 2;
+    });
+  }
+
+  // How often counts are as good for B as those that were seen, at most, if it has lost so much.
+  double probability(double drop) const {
+    const double least = std::max(0.0, -drop);
+    const double most = (1 - drop) / 2;
+    const double low = std::clamp(gain_low_, least, most);
+    const double high = std::clamp(gain_high_, least, most);
+    constexpr int kPoints = 32;  // the probability is smooth, and the range a few of its deviations
+    double largest = 0;
+    for (int i = 0; i <= kPoints; ++i) {
+      const double gain = low + (high - low) * i / kPoints;
+      largest = std::max(largest, probability(gain + drop, gain));
+    }
+    return std::min(1.0, largest + missed_);
+  }
+
+ private:
+  static double order(int64_t x, int64_t y) {
+    constexpr double kZ = 1.6448536269514722;  // 95 % of a normal distribution lie below it
+    return static_cast<double>(x - y) + kZ * std::sqrt(static_cast<double>(x + y + 2));
+  }
+
+  double probability(double loss, double gain) const {
+    const auto n = static_cast<double>(n_);
+    const double reach = 9 * std::sqrt(n * loss * (1 - loss)) + 20;  // beyond, nothing is left of a binomial
+    const auto first = static_cast<int64_t>(std::max(0.0, std::floor(n * loss - reach)));
+    const auto last = static_cast<int64_t>(std::min(n, std::ceil(n * loss + reach)));
+    const double of_rest = loss >= 1 ? 0 : std::min(1.0, gain / (1 - loss));
+    double sum = 0;
+    int64_t least = 0;  // gains that are as good as those seen: more of them the more losses
+    for (int64_t x = first; x <= last; ++x) {
+      while (least <= n_ - x && order(x, least) > seen_) {
+        ++least;
+      }
+      if (least > n_ - x) {
+        break;
+      }
+      const double tail =
+          least == 0 ? 1
+                     : incomplete_beta(static_cast<double>(least), static_cast<double>(n_ - x - least + 1), of_rest);
+      sum += binomial(x, loss) * tail;
+    }
+    return sum;
+  }
+
+  double binomial(int64_t k, double p) const {
+    if (p <= 0 || p >= 1) {
+      return k == (p <= 0 ? 0 : n_) ? 1 : 0;
+    }
+    const auto n = static_cast<double>(n_);
+    const auto x = static_cast<double>(k);
+    return std::exp(std::lgamma(n + 1) - std::lgamma(x + 1) - std::lgamma(n - x + 1) + x * std::log(p) +
+                    (n - x) * std::log1p(-p));
+  }
+
+  int64_t n_;
+  double seen_;
+  double missed_;  // how often the share that only B gets right lies outside of its interval
+  double gain_low_ = 0;
+  double gain_high_ = 1;
+};
+
+// The share of 1 that may go wrong.
+double error_of(double confidence) {
+  require(confidence >= 50 && confidence < 100, "statistics", "a confidence of ", confidence,
+          " % is not from 50 to below 100");
+  return 1 - confidence / 100;
+}
+
 }  // namespace
 
 Interval share_interval(int64_t right, int64_t n) {
@@ -102,6 +197,22 @@ Paired paired(const std::vector<bool>& a, const std::vector<bool>& b) {
     only_b += b[i] && !a[i] ? 1 : 0;
   }
   return paired(static_cast<int64_t>(a.size()), only_a, only_b);
+}
+
+double largest_drop(const Paired& pair, double confidence) {
+  const double error = error_of(confidence);
+  require(pair.samples >= 1, "statistics", "there are no samples");
+  const DropTest test(pair, error);
+  return where_changes(-pair.difference, 1, 1e-7, [&](double drop) { return test.probability(drop) <= error; });
+}
+
+int64_t samples_for_drop(const Paired& pair, double drop, double confidence) {
+  const double z = student_quantile(1 - error_of(confidence), 1e9);
+  const auto n = static_cast<double>(pair.samples) + 2;
+  const double loss = static_cast<double>(pair.only_a + 1) / n;
+  const double gain = static_cast<double>(pair.only_b + 1) / n;
+  const double room = drop - (loss - gain);
+  return room <= 0 ? 0 : static_cast<int64_t>(std::ceil(z * z * (loss + gain) / (room * room)));
 }
 
 Sample sample(std::span<const double> values) {
@@ -171,4 +282,4 @@ double student_quantile(double p, double degrees) {
   return high;
 }
 
-}  // namespace whittle::apps
+}  // namespace whittle::statistics

@@ -4,12 +4,15 @@
 
 #include <cmath>
 #include <numbers>
+#include <tuple>
 #include <vector>
 
-#include "apps/runs/statistics.h"
 #include "core/error.h"
+#include "core/rng.h"
+#include "tests/support/seed.h"
+#include "train/statistics.h"
 
-namespace whittle::apps {
+namespace whittle::statistics {
 
 namespace {
 
@@ -57,6 +60,100 @@ TEST_SUITE("statistics") {
     CHECK(ratings.difference == doctest::Approx(-0.04));
     check_interval(ratings.interval, -0.0587, -0.0213, 5e-4);
     CHECK(ratings.p == doctest::Approx(3.1e-5).epsilon(0.3));  // z^2 = 17.36 on one degree of freedom
+  }
+
+  // Every pair of counts with its probability, against shares of a grid.
+  TEST_CASE("a bound of the drop is broken as often as it may be and no more: all counts of 24 samples") {
+    constexpr int64_t kSamples = 24;
+    const auto log_ways = [](int64_t x, int64_t y) {
+      const auto f = [](int64_t k) { return std::lgamma(static_cast<double>(k) + 1); };
+      return f(kSamples) - f(x) - f(y) - f(kSamples - x - y);
+    };
+    for (const double confidence : {80.0, 95.0, 99.0}) {
+      CAPTURE(confidence);
+      std::vector<std::vector<double>> bound;
+      for (int64_t x = 0; x <= kSamples; ++x) {
+        bound.emplace_back();
+        for (int64_t y = 0; x + y <= kSamples; ++y) {
+          bound.back().push_back(largest_drop(paired(kSamples, x, y), confidence));
+          CHECK(bound.back().back() >= static_cast<double>(x - y) / kSamples);
+          CHECK((y == 0 || bound.back()[static_cast<size_t>(y)] < bound.back()[static_cast<size_t>(y) - 1]));
+          CHECK((x == 0 || bound.back().back() > bound[static_cast<size_t>(x) - 1][static_cast<size_t>(y)]));
+        }
+      }
+      double worst = 0;
+      for (double loss = 0.01; loss < 0.8; loss += 0.03) {
+        for (double gain = 0.005; loss + gain < 0.99; gain += 0.02) {
+          double broken = 0;
+          for (int64_t x = 0; x <= kSamples; ++x) {
+            for (int64_t y = 0; x + y <= kSamples; ++y) {
+              if (bound[static_cast<size_t>(x)][static_cast<size_t>(y)] < loss - gain) {
+                broken += std::exp(log_ways(x, y) + static_cast<double>(x) * std::log(loss) +
+                                   static_cast<double>(y) * std::log(gain) +
+                                   static_cast<double>(kSamples - x - y) * std::log(1 - loss - gain));
+              }
+            }
+          }
+          worst = std::max(worst, broken);
+        }
+      }
+      CHECK(worst <= 1 - confidence / 100);
+      CHECK(worst >= 0.6 * (1 - confidence / 100));  // and it does not promise too little
+    }
+  }
+
+  TEST_CASE("a bound of the drop: closed forms where nothing is gained, and the usual interval where much is") {
+    // No sample lost in n: (1 - D)^n = error, but for the fiftieth of the error that pays for not knowing the gains.
+    CHECK(largest_drop(paired(1000, 0, 0), 95) == doctest::Approx(1 - std::pow(0.05 * 0.98, 1e-3)).epsilon(1e-4));
+    const Paired many = paired(10000, 300, 290);
+    CHECK(largest_drop(many, 95) == doctest::Approx(0.001 + 1.6449 * std::sqrt(592.0) / 10002).epsilon(0.02));
+    CHECK(largest_drop(paired(50, 0, 50), 95) < -0.9);
+    CHECK(largest_drop(paired(1, 1, 0), 95) == doctest::Approx(1));
+    CHECK_THROWS_AS((void)largest_drop(many, 100), Error);
+    CHECK_THROWS_AS((void)largest_drop(many, 20), Error);
+  }
+
+  TEST_CASE("simulated: of bounds of a drop of 0.5 points, at most 5 % lie below it") {
+    CAPTURE(test_seed());
+    Rng rng(RngKey{.seed = test_seed()});
+    constexpr int kTrials = 1000;
+    constexpr int64_t kSamples = 400;
+    for (const double gain : {0.0, 0.01}) {
+      int broken = 0;
+      int of_interval = 0;  // Bonett and Price's, at one side
+      for (int trial = 0; trial < kTrials; ++trial) {
+        int64_t x = 0;
+        int64_t y = 0;
+        for (int64_t i = 0; i < kSamples; ++i) {
+          const double at = rng.uniform();
+          x += at < gain + 0.005 ? 1 : 0;
+          y += at > 1 - gain ? 1 : 0;
+        }
+        broken += largest_drop(paired(kSamples, x, y), 95) < 0.005 ? 1 : 0;
+        const auto d = static_cast<double>(x - y);
+        const auto both = static_cast<double>(x + y + 2);
+        of_interval += (d + 1.6449 * std::sqrt(both - d * d / (kSamples + 2))) / (kSamples + 2) < 0.005 ? 1 : 0;
+      }
+      CAPTURE(gain);
+      CHECK(broken <= kTrials * 0.05 + 3 * std::sqrt(kTrials * 0.05 * 0.95));
+      CHECK((gain > 0 || of_interval > 2 * kTrials * 0.05));
+    }
+  }
+
+  TEST_CASE("how many samples it would take is what the bound then says") {
+    for (const auto& [samples, lost, gained] : {std::tuple{200, 2, 2}, {1000, 20, 19}, {5000, 60, 50}}) {
+      CAPTURE(samples);
+      const Paired pair = paired(samples, lost, gained);
+      const double factor = static_cast<double>(samples_for_drop(pair, 0.005, 95)) / samples;
+      CHECK(factor > 1);
+      const auto times = [&](double f) {
+        return paired(static_cast<int64_t>(samples * f), static_cast<int64_t>(lost * f),
+                      static_cast<int64_t>(gained * f));
+      };
+      CHECK(largest_drop(times(1.3 * factor), 95) <= 0.005);
+      CHECK(largest_drop(times(0.6 * factor), 95) > 0.005);
+    }
+    CHECK(samples_for_drop(paired(1000, 30, 10), 0.005, 95) == 0);
   }
 
   TEST_CASE("answers are compared sample by sample") {
@@ -112,4 +209,4 @@ TEST_SUITE("statistics") {
   }
 }
 
-}  // namespace whittle::apps
+}  // namespace whittle::statistics

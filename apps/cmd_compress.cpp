@@ -1,0 +1,401 @@
+// whittle compress: the smallest or fastest program that keeps a promise about its accuracy.
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cstdio>
+#include <ctime>
+#include <filesystem>
+#include <iostream>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "apps/cli.h"
+#include "apps/data_options.h"
+#include "apps/latency.h"
+#include "apps/machine.h"
+#include "apps/metrics_text.h"
+#include "apps/models.h"
+#include "apps/program.h"
+#include "apps/runs/recorder.h"
+#include "apps/stopping.h"
+#include "apps/text.h"
+#include "apps/training_options.h"
+#include "compress/candidate.h"
+#include "compress/search.h"
+#include "core/checkpoint.h"
+#include "core/error.h"
+#include "core/file.h"
+#include "core/json.h"
+#include "core/parallel.h"
+#include "layers/model_checkpoint.h"
+#include "layers/summary.h"
+#include "quant/prepare.h"
+#include "train/progress.h"
+
+namespace whittle::apps {
+
+namespace {
+
+constexpr int64_t kLatencyRuns = 500;
+
+struct Options {
+  std::string model;
+  std::string target = "size";
+  compress::SearchOptions search{.fit = {.batch = 128, .rate = 0.02, .weight_decay = 1e-4}};
+  double minutes = 0;
+  std::string latency_table;
+  std::string out;
+  DataArguments data;
+  std::optional<double> momentum;
+  uint64_t seed = 0;
+  int threads = 0;
+  bool quiet = false;
+  bool json = false;
+};
+
+void write_json(const std::filesystem::path& path, const Json& json) {
+  const std::string text = json.dump(1, ' ', false, Json::error_handler_t::replace) + "\n";
+  replace_file(path, std::as_bytes(std::span(text)));
+}
+
+Json read_json(const std::filesystem::path& path) {
+  const std::vector<std::byte> bytes = read_file(path);
+  const auto* const text = reinterpret_cast<const char*>(bytes.data());
+  Json json = Json::parse(text, text + bytes.size(), nullptr, false);
+  require(!json.is_discarded(), "compress", path.string(), " is not JSON");
+  return json;
+}
+
+std::string today() {
+  const std::time_t seconds = std::time(nullptr);
+  std::tm utc{};
+  ::gmtime_r(&seconds, &utc);
+  char text[32];
+  std::strftime(text, sizeof(text), "%Y-%m-%d", &utc);
+  return text;
+}
+
+// The verb, from what it was told to what it tells.
+class Compress {
+ public:
+  Compress(Options& options, Recorder& run) : options_(options), run_(run) {}
+
+  void operator()() {
+    prepare();
+    run_.begin({.model = description_.name, .data = saved_->arguments.name, .from = options_.model});
+    latencies();
+    budget();
+    const bool terminal = isatty(STDOUT_FILENO) != 0;
+    Progress progress(std::cout, {.terminal = terminal, .classification = true});
+    if (!options_.quiet) {
+      std::cout << description_.name << " (" << with_thousands(trainable_count(*model_)) << " parameters) on "
+                << saved_->arguments.name << " (" << saved_->splits.train.size() << " training, "
+                << saved_->splits.validation.size() << " validation samples): at most "
+                << options_.search.promise.max_drop << " points lost, at " << options_.search.promise.confidence
+                << " % confidence\n";
+    }
+    const compress::SearchResult result = [&] {
+      const StopOnSignal stopping;
+      return compress::search(
+          *model_, description_, saved_->splits, options_.search, [this](const auto& c) { print(c); },
+          !options_.quiet && terminal ? &progress : nullptr);
+    }();
+    if (result.interrupted) {
+      throw Interrupted(StopOnSignal::signal(), "[compress] interrupted after " +
+                                                    std::to_string(result.candidates.size()) +
+                                                    " candidates; the same command with --resume goes on");
+    }
+    tell(result);
+  }
+
+ private:
+  std::filesystem::path beside(const char* what) const { return options_.out + what; }
+
+  void prepare() {
+    compress::SearchOptions& search = options_.search;
+    require(!options_.out.empty(), "compress", "--out is missing");
+    require(options_.minutes >= 0, "compress", "--minutes ", options_.minutes, " is negative");
+    search.target = compress::target_named(options_.target);
+    check_momentum("compress", search.fit, options_.momentum);
+    search.fit.momentum = options_.momentum.value_or(search.fit.momentum);
+    search.fit.seed = options_.seed;
+    set_num_threads(options_.threads);
+    const Checkpoint checkpoint = load_checkpoint(options_.model);
+    model_ = load_model(checkpoint);
+    require(!quant::is_quantized(*model_), "compress", options_.model,
+            " is quantized already; compress begins with a float model");
+    description_ = zoo::description_of(checkpoint);
+    saved_ = data_of("compress", options_.model, checkpoint, options_.data);
+    check_augmentation_for(data::info(saved_->arguments.name), "compress", search.fit.augment);
+    search.folder = beside(".work");
+    search.fit.kinds = &known_transforms();
+    search.fit.stop = StopOnSignal::asked();
+    search.fit.metadata = {{kDataKey, saved_->arguments.text()},
+                           {kPreprocessingKey, data::to_json(saved_->splits.train.preprocessing())}};
+    search.program_metadata = program_metadata_of;
+    search.run = [this](const std::filesystem::path& file) {
+      const ProgramFile program(file);
+      compress::Answers answers{.latency_us = microseconds_at(times_of(program, kLatencyRuns), 50)};
+      evaluate(program, saved_->splits.validation, nullptr, &answers.right);
+      return answers;
+    };
+    compress::check(search, saved_->splits);
+  }
+
+  // Measured once, and then read from where it was saved: a search can be repeated exactly.
+  void latencies() {
+    if (options_.search.target == compress::Target::kSize && options_.latency_table.empty()) {
+      return;
+    }
+    const std::filesystem::path saved = beside(".latency.json");
+    const bool again = options_.search.fit.resume && std::filesystem::exists(saved);
+    if (!options_.latency_table.empty() || again) {
+      const std::filesystem::path file = options_.latency_table.empty() ? saved.string() : options_.latency_table;
+      const Json json = read_json(file);
+      require(json.is_object() && json.contains("ops"), "compress", file.string(), " is not a table of latencies");
+      options_.search.latencies = compress::LatencyTable::from(json["ops"]);
+      return;
+    }
+    options_.search.latencies =
+        compress::measure_latencies(*model_, description_, saved_->splits.train, options_.search.calibration_samples);
+    write_json(saved, {{"cpu", cpu_model()}, {"threads", 1}, {"ops", options_.search.latencies.json()}});
+  }
+
+  // Minutes become steps once; whoever goes on reads how many.
+  void budget() {
+    if (options_.minutes == 0) {
+      return;
+    }
+    std::filesystem::create_directories(options_.search.folder);
+    const std::filesystem::path file = options_.search.folder / "budget.json";
+    if (!options_.search.fit.resume || !std::filesystem::exists(file)) {
+      const double seconds = seconds_of_a_step();
+      write_json(file, {{"minutes", options_.minutes},
+                        {"seconds_per_step", seconds},
+                        {"steps", static_cast<int64_t>(60 * options_.minutes / seconds)}});
+    }
+    const Json json = read_json(file);
+    require(json.value("minutes", 0.0) == options_.minutes && json.contains("steps"), "compress", file.string(),
+            " was made for another --minutes");
+    options_.search.steps = json["steps"].get<int64_t>();
+  }
+
+  double seconds_of_a_step() const {
+    constexpr int64_t kSteps = 5;
+    const std::shared_ptr<Module> pupil = load_model(load_checkpoint(options_.model));
+    FitOptions fit_options = options_.search.fit;
+    fit_options.epochs = 1;
+    fit_options.resume = false;
+    fit_options.distillation.teacher = model_.get();
+    std::vector<int64_t> some;
+    for (int64_t i = 0; i < std::min(kSteps * fit_options.batch, saved_->splits.train.size()); ++i) {
+      some.push_back(i);
+    }
+    const data::Splits few{.train = saved_->splits.train.subset(some), .validation = {}, .test = {}};
+    const auto times = whittle::times_of(3, [&] { fit(*pupil, few, fit_options); });
+    return microseconds_at(times, 50) / 1e6 / static_cast<double>(compress::steps_per_epoch(few, fit_options.batch));
+  }
+
+  void print(const compress::Candidate& c) const {
+    if (options_.quiet) {
+      return;
+    }
+    char line[200];
+    std::snprintf(
+        line, sizeof(line), "%-8s %-4s %10s %9.2f us  %6.3f of int8  accuracy %.2f %%  drop %5.2f, at most %5.2f: %s\n",
+        c.name.c_str(), c.method.c_str(), human_bytes(c.bytes).c_str(), c.latency_us, c.cost, 100 * c.accuracy,
+        c.drop(), c.bound, c.supports(options_.search.promise) ? "supported" : "not supported");
+    std::cout << line << std::flush;
+  }
+
+  void tell(const compress::SearchResult& result) {
+    const compress::Choice choice = compress::choose(result.candidates, options_.search.promise);
+    const std::filesystem::path& folder = options_.search.folder;
+    copy(compress::candidate_program(folder, choice.chosen), options_.out);
+    copy(compress::candidate_checkpoint(folder, choice.chosen), beside(".safetensors"));
+    const Json report = document(result, choice);
+    write_json(beside(".compress.json"), report);
+    const compress::Candidate& kept = result.candidates[choice.chosen];
+    const compress::Candidate& plain = result.candidates.front();
+    if (!options_.quiet) {
+      std::cout << "the ladder ends: " << result.ended << '\n' << "front:";
+      for (const size_t i : choice.front) {
+        std::cout << ' ' << result.candidates[i].name << (i == choice.front.back() ? "\n" : ",");
+      }
+      std::cout << "kept " << choice.why << '\n';
+      char line[120];
+      std::snprintf(line, sizeof(line), "%.2f times smaller and %.2f times faster than plain int8\n",
+                    static_cast<double>(plain.bytes) / static_cast<double>(kept.bytes),
+                    plain.latency_us / kept.latency_us);
+      std::cout << line;
+    }
+    Json json = {{"model", options_.model},
+                 {"out", options_.out},
+                 {"data", saved_->arguments.name},
+                 {"chosen", kept.name},
+                 {"supported", choice.supported},
+                 {"validation", {{"float", result.float_accuracy}, {"accuracy", kept.accuracy}, {"bound", kept.bound}}},
+                 {"bytes", {{"int8", plain.bytes}, {"kept", kept.bytes}}},
+                 {"latency_us", {{"int8", plain.latency_us}, {"kept", kept.latency_us}}},
+                 {"steps", result.steps}};
+    test(json);
+    run_.result(json);
+    if (options_.json) {
+      std::cout << json_line(json) << '\n';
+    }
+  }
+
+  // For the user to see: nothing was decided by it.
+  void test(Json& json) {
+    const data::Dataset& data = saved_->splits.test;
+    if (data.empty()) {
+      return;
+    }
+    const data::DataInfo& about = data::info(saved_->arguments.name);
+    const Metrics before = run_.measure(*model_, data, about, "before");
+    const Metrics after = run_.measure(ProgramFile(options_.out), data, about);
+    json["test"] = {{"float", to_json(before, about)}, {"kept", to_json(after, about)}};
+    if (!options_.quiet) {
+      std::cout << "on test data, which nothing was decided by: float " << sentence(before, about) << ", program "
+                << sentence(after, about) << "\nsaved as " << options_.out << ", its net as "
+                << beside(".safetensors").string() << '\n';
+    }
+  }
+
+  void copy(const std::filesystem::path& from, const std::filesystem::path& to) {
+    replace_file(to, read_file(from));
+    run_.wrote(to);
+  }
+
+  // docs/compress.md
+  Json document(const compress::SearchResult& result, const compress::Choice& choice) const {
+    const compress::Promise& promise = options_.search.promise;
+    const Shape input = one_sample(saved_->splits.train.sample_shape());
+    const Summary summary = summarize(*model_, input);
+    const runtime::Kernels kernels = ProgramFile(options_.out).engine().kernels();
+    Json json = {
+        {"format", "whittle-report"},
+        {"version", 1},
+        {"command", command()},
+        {"date", today()},
+        {"revision", revision()},
+        {"cpu", cpu_model()},
+        {"kernels", kernels.int8->name},
+        {"threads", 1},
+        {"seed", options_.seed},
+        {"model",
+         {{"name", description_.name},
+          {"data", saved_->arguments.name},
+          {"parameters", summary.trainable},
+          {"macs", summary.macs}}},
+        {"promise",
+         {{"max_drop", promise.max_drop},
+          {"confidence", promise.confidence},
+          {"target", options_.target},
+          {"supported", choice.supported},
+          {"validation_samples", saved_->splits.validation.size()},
+          {"why", choice.why}}},
+        {"budget", {{"epochs_per_rung", result.epochs}, {"steps", result.steps}, {"minutes", options_.minutes}}},
+        {"ended", result.ended},
+        {"chosen", result.candidates[choice.chosen].name},
+        {"float",
+         {{"accuracy", result.float_accuracy},
+          {"bytes", std::filesystem::file_size(options_.model)},
+          {"latency_us", microseconds_at(times_of(*model_, input, kLatencyRuns / 10), 50)}}},
+        {"candidates", Json::array()},
+        {"front", Json::array()},
+        {"training", Json::array()}};
+    for (const size_t i : choice.front) {
+      json["front"].push_back(result.candidates[i].name);
+    }
+    for (size_t i = 0; i < result.candidates.size(); ++i) {
+      const compress::Candidate& c = result.candidates[i];
+      json["candidates"].push_back({{"name", c.name},
+                                    {"accuracy", c.accuracy},
+                                    {"drop", c.drop()},
+                                    {"bound", c.bound},
+                                    {"bytes", c.bytes},
+                                    {"latency_us", c.latency_us},
+                                    {"macs", c.macs},
+                                    {"parameters", c.parameters},
+                                    {"cost", c.cost},
+                                    {"weight_bits", 8},
+                                    {"activation_bits", 8},
+                                    {"method", c.method},
+                                    {"verdict", choice.verdicts[i].word},
+                                    {"why", choice.verdicts[i].why}});
+      Json points = Json::array();
+      for (size_t e = 0; e < c.training_loss.size(); ++e) {
+        points.push_back({{"epoch", e + 1}, {"train_loss", c.training_loss[e]}});
+      }
+      if (!points.empty()) {
+        json["training"].push_back({{"name", c.name}, {"points", std::move(points)}});
+      }
+    }
+    return json;
+  }
+
+  std::string command() const {
+    char text[200];
+    std::snprintf(text, sizeof(text), " --max-drop %g --confidence %g --target ", options_.search.promise.max_drop,
+                  options_.search.promise.confidence);
+    return "whittle compress " + options_.model + text + options_.target + " --out " + options_.out;
+  }
+
+  Options& options_;
+  Recorder& run_;
+  std::shared_ptr<Module> model_;
+  zoo::Description description_;
+  std::optional<SavedData> saved_;
+};
+
+}  // namespace
+
+void add_compress(CLI::App& program) {
+  CLI::App* verb = program.add_subcommand("compress", "Make a model as small or fast as a promise about it allows");
+  const auto options = std::make_shared<Options>();
+  compress::SearchOptions& search = options->search;
+  verb->add_option("MODEL", options->model, "A float checkpoint of a classifier, as train writes it")->required();
+  verb->add_option("--max-drop", search.promise.max_drop, "Points of accuracy that may be lost")->capture_default_str();
+  verb->add_option("--confidence", search.promise.confidence, "How sure that shall be, in percent")
+      ->capture_default_str();
+  offer(verb->add_option("--target", options->target, "What shall be small: size, latency, or both"),
+        {"size", "latency", "both"})
+      ->capture_default_str();
+  verb->option_defaults()->group("Search");
+  CLI::Option* const budget = verb->add_option(
+      "--budget", search.steps, "Training steps in all (default: 8 epochs for each rung, and 5000 steps at least)");
+  verb->add_option("--minutes", options->minutes, "The budget as time: turned into steps once, at the beginning")
+      ->excludes(budget);
+  verb->add_option("--rungs", search.rungs, "Thinner nets to try at most, one after the other")->capture_default_str();
+  verb->add_option("--factor", search.factor, "Cost of each as a share of the one before")->capture_default_str();
+  verb->add_option("--samples", search.calibration_samples, "Samples that calibrate")->capture_default_str();
+  verb->add_option("--latency-table", options->latency_table,
+                   "Times of ops measured before (OUT.latency.json), so that a search can be repeated exactly");
+  verb->option_defaults()->group("Data");
+  add_data_arguments(*verb, options->data);
+  verb->option_defaults()->group("Training");
+  add_step_arguments(*verb, search.fit, options->momentum);
+  add_distillation_arguments(*verb, search.fit.distillation);
+  verb->add_option("--seed", options->seed, "Seed of order and augmentation")->capture_default_str();
+  verb->option_defaults()->group("Augmentation");
+  add_augmentation_arguments(*verb, search.fit.augment);
+  verb->option_defaults()->group("Files, threads, output");
+  verb->add_option("--out", options->out, "The program to write; what belongs to it goes beside it");
+  verb->add_flag("--resume", search.fit.resume, "Go on from what is in OUT.work");
+  verb->add_option("--threads", options->threads, "Threads that compute; 0: all there are")->capture_default_str();
+  verb->add_flag("--quiet", options->quiet, "Only the JSON line");
+  verb->add_flag("--json", options->json, "The last line is a JSON object with the results");
+  const auto run = std::make_shared<Recorder>(*verb);
+  verb->callback([options, run] { run->record([&] { Compress(*options, *run)(); }); });
+  set_example(
+      *verb,
+      "whittle compress m.safetensors --max-drop 0.5 --out m.wtl\n"
+      "  whittle compress m.safetensors --max-drop 1 --target latency --minutes 20 --crop 4 --flip --out m.wtl");
+}
+
+}  // namespace whittle::apps

@@ -1,0 +1,146 @@
+#include "compress/candidate.h"
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <cstdio>
+
+#include "core/error.h"
+#include "core/json.h"
+
+namespace whittle::inline WHITTLE_PRECISION::compress {
+
+namespace {
+
+template <class... Numbers>
+std::string text(const char* format, Numbers... numbers) {
+  std::array<char, 400> buffer{};
+  std::snprintf(buffer.data(), buffer.size(), format, numbers...);
+  return buffer.data();
+}
+
+std::string what_it_would_take(const Candidate& candidate, const Promise& promise) {
+  const int64_t samples =
+      statistics::samples_for_drop(candidate.validation, promise.max_drop / 100, promise.confidence);
+  constexpr int64_t kMost = 100'000'000;
+  if (samples <= candidate.validation.samples || samples > kMost) {
+    return "";
+  }
+  return text("; about %.0f would do if it goes on like this", std::round(static_cast<double>(samples) / 100) * 100);
+}
+
+Choice::Verdict verdict_of(const Candidate& candidate, const Promise& promise) {
+  const auto [bound, drop] = std::pair(candidate.bound, candidate.drop());
+  const std::string seen = text("%lld validation samples show a drop of %.2f points",
+                                static_cast<long long>(candidate.validation.samples), drop);
+  if (!candidate.supports(promise)) {
+    return {
+        .word = "refused",
+        .why = seen +
+               text(" and allow %.2f at %g %% confidence, more than %g", bound, promise.confidence, promise.max_drop) +
+               what_it_would_take(candidate, promise)};
+  }
+  return {.word = "supported", .why = seen + text(" and allow %.2f at %g %% confidence", bound, promise.confidence)};
+}
+
+}  // namespace
+
+Target target_named(const std::string& name) {
+  constexpr std::array kNames{"size", "latency", "both"};
+  const auto found = std::ranges::find(kNames, name);
+  require(found != kNames.end(), "compress", "there is no target '", name, "'; there are size, latency and both");
+  return static_cast<Target>(found - kNames.begin());
+}
+
+void check(const Promise& promise) {
+  require(promise.max_drop > 0 && promise.max_drop <= 100, "compress", "a drop of at most ", promise.max_drop,
+          " points is not above 0 and up to 100");
+  require(promise.confidence >= 50 && promise.confidence < 100, "compress", "a confidence of ", promise.confidence,
+          " % is not from 50 to below 100");
+}
+
+Json to_json(const Candidate& c) {
+  return {{"name", c.name},
+          {"method", c.method},
+          {"wanted", c.wanted},
+          {"cost", c.cost},
+          {"bytes", c.bytes},
+          {"parameters", c.parameters},
+          {"macs", c.macs},
+          {"latency_us", c.latency_us},
+          {"validation", {c.validation.samples, c.validation.only_a, c.validation.only_b}},
+          {"accuracy", c.accuracy},
+          {"bound", c.bound},
+          {"training_loss", c.training_loss}};
+}
+
+Candidate candidate_from(const Json& j) {
+  const auto counts = j.at("validation").get<std::array<int64_t, 3>>();
+  return {.name = j.at("name").get<std::string>(),
+          .method = j.at("method").get<std::string>(),
+          .wanted = j.at("wanted").get<double>(),
+          .cost = j.at("cost").get<double>(),
+          .bytes = j.at("bytes").get<uint64_t>(),
+          .parameters = j.at("parameters").get<int64_t>(),
+          .macs = j.at("macs").get<int64_t>(),
+          .latency_us = j.at("latency_us").get<double>(),
+          .validation = statistics::paired(counts[0], counts[1], counts[2]),
+          .accuracy = j.at("accuracy").get<double>(),
+          .bound = j.at("bound").get<double>(),
+          .training_loss = j.at("training_loss").get<std::vector<double>>()};
+}
+
+void judge(Candidate& candidate, const std::vector<bool>& by_float, const std::vector<bool>& by_program,
+           const Promise& promise) {
+  candidate.validation = statistics::paired(by_float, by_program);
+  candidate.accuracy =
+      static_cast<double>(std::ranges::count(by_program, true)) / static_cast<double>(by_program.size());
+  candidate.bound = 100 * statistics::largest_drop(candidate.validation, promise.confidence);
+}
+
+Choice choose(const std::vector<Candidate>& candidates, const Promise& promise) {
+  require(!candidates.empty(), "compress", "there are no candidates");
+  Choice choice;
+  bool tested = true;
+  for (size_t i = 0; i < candidates.size(); ++i) {
+    const Candidate& candidate = candidates[i];
+    require(tested, "compress", "'", candidate.name, "' stands behind a candidate that failed");
+    tested = candidate.supports(promise);
+    choice.verdicts.push_back(verdict_of(candidate, promise));
+    if (tested && candidate.cost < candidates[choice.chosen].cost) {
+      choice.chosen = i;
+    }
+    const bool beaten = std::ranges::any_of(candidates, [&](const Candidate& other) {
+      return other.accuracy >= candidate.accuracy && other.cost <= candidate.cost &&
+             (other.accuracy > candidate.accuracy || other.cost < candidate.cost);
+    });
+    if (!beaten) {
+      choice.front.push_back(i);
+    }
+  }
+  const Candidate& kept = candidates[choice.chosen];
+  choice.supported = kept.supports(promise);
+  for (size_t i = choice.chosen + 1; i < candidates.size(); ++i) {
+    if (candidates[i].supports(promise)) {
+      choice.verdicts[i] = {.word = "not better",
+                            .why = text("it costs %.3f of plain int8, and '%s' costs %.3f", candidates[i].cost,
+                                        kept.name.c_str(), kept.cost)};
+    }
+  }
+  choice.verdicts[choice.chosen].word = "kept";
+  choice.why =
+      choice.supported
+          ? kept.name + text(
+                            ": with %g %% confidence it loses at most %.2f points of accuracy on data like the %lld "
+                            "validation samples (seen: %.2f)",
+                            promise.confidence, kept.bound, static_cast<long long>(kept.validation.samples),
+                            kept.drop())
+          : text(
+                "the promise is not supported: %lld validation samples cannot show that even plain int8 loses at most "
+                "%g points (seen: %.2f, possible: %.2f)",
+                static_cast<long long>(kept.validation.samples), promise.max_drop, kept.drop(), kept.bound) +
+                what_it_would_take(kept, promise);
+  return choice;
+}
+
+}  // namespace whittle::inline WHITTLE_PRECISION::compress

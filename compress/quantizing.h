@@ -1,0 +1,23 @@
+// What quantization needs of data, and what quantization-aware training adds to fit().
+#pragma once
+
+#include <cstdint>
+
+#include "datasets/dataset.h"
+#include "quant/improve.h"
+#include "quant/training.h"
+#include "train/fit.h"
+
+namespace whittle::inline WHITTLE_PRECISION::compress {
+
+// Positions spread evenly over a set: at most `samples` of them.
+std::vector<int64_t> spread_over(const data::Dataset& data, int64_t samples);
+
+// Batches that calibrate: of samples spread over the set, which must outlive them.
+quant::Batches calibration_batches(const data::Dataset& data, int64_t samples);
+
+// Phases of the plan change when their step is done, and what is kept is on fixed grids. `plan` and `model` must
+// outlive the training; `input` is the shape of a batch of one.
+FitHooks quantizing_hooks(const quant::TrainingPlan& plan, Module& model, const Shape& input);
+
+}  // namespace whittle::inline WHITTLE_PRECISION::compress

@@ -1,0 +1,431 @@
+#include "compress/search.h"
+
+#include <algorithm>
+#include <array>
+#include <atomic>
+#include <cmath>
+#include <cstdio>
+#include <map>
+#include <optional>
+#include <utility>
+
+#include "compress/quantizing.h"
+#include "compress/thin.h"
+#include "core/checkpoint.h"
+#include "core/error.h"
+#include "core/file.h"
+#include "core/json.h"
+#include "deploy/lower.h"
+#include "layers/model_checkpoint.h"
+#include "layers/summary.h"
+#include "quant/post_training.h"
+#include "train/evaluate.h"
+
+namespace whittle::inline WHITTLE_PRECISION::compress {
+
+namespace {
+
+constexpr double kQuantizedShare = 0.2;  // of a rung's epochs are quantization-aware
+constexpr double kQuantizedRate = 0.2;   // ... at this part of the rate
+constexpr int64_t kComparedSamples = 2048;
+
+// A net with the description that rebuilds it.
+struct Net {
+  std::shared_ptr<Module> model;
+  zoo::Description description;
+};
+
+Net copy_of(Module& model, const zoo::Description& description, const TransformKinds& kinds) {
+  Checkpoint checkpoint;
+  zoo::store(checkpoint, description, model);
+  return {zoo::load(checkpoint, kinds), description};
+}
+
+Shape one_of(const data::Dataset& data) {
+  const int64_t first[] = {0};
+  return data.batch(first).inputs.shape();
+}
+
+quant::TrainingPlan quantized_training() { return quant::parse_training("w8a8"); }
+
+void quantize_after_training(Module& model, const Shape& input, const data::Dataset& train, int64_t samples) {
+  quant::quantize(model, input, {.spec = quant::usual_spec(8, 8)}, calibration_batches(train, samples));
+}
+
+std::filesystem::path file_of(const std::filesystem::path& folder, size_t number, const char* what) {
+  std::array<char, 32> name{};
+  std::snprintf(name.data(), name.size(), "rung-%02zu", number);
+  return folder / (std::string(name.data()) + what);
+}
+
+void write(const std::filesystem::path& path, std::span<const uint8_t> bytes) {
+  replace_file(path, std::as_bytes(bytes));
+}
+
+class Search {
+ public:
+  Search(Module& model, const zoo::Description& description, const data::Splits& splits, const SearchOptions& options,
+         const std::function<void(const Candidate&)>& report, FitObserver* observer)
+      : teacher_(model),
+        description_(description),
+        splits_(splits),
+        options_(options),
+        report_(report),
+        observer_(observer),
+        input_(one_of(splits.train)),
+        epochs_(epochs_per_rung()) {}
+
+  SearchResult run() {
+    SearchResult result{.epochs = epochs_};
+    begin();
+    const Metrics of_float = evaluate(teacher_, splits_.validation, {.right = &by_float_});
+    result.float_accuracy = of_float.accuracy;
+    result.ended = climb(result);
+    result.candidates = candidates_;
+    for (const Candidate& candidate : candidates_) {
+      result.steps +=
+          static_cast<int64_t>(candidate.training_loss.size()) * steps_per_epoch(splits_, options_.fit.batch);
+    }
+    return result;
+  }
+
+ private:
+  int64_t epochs_per_rung() const {
+    const int64_t steps = options_.steps > 0 ? options_.steps : usual_steps(splits_, options_);
+    const int64_t an_epoch = steps_per_epoch(splits_, options_.fit.batch);
+    const int64_t epochs = steps / (options_.rungs * an_epoch);
+    require(epochs >= 2, "compress", "a budget of ", steps, " steps is too small for ", options_.rungs,
+            " rungs: each takes two epochs of ", an_epoch, " steps at least, one in float and one quantized");
+    return epochs;
+  }
+  int64_t quantized_epochs() const {
+    return std::max<int64_t>(1, std::llround(kQuantizedShare * static_cast<double>(epochs_)));
+  }
+
+  // ---- What is on disk ---------------------------------------------------------------------------
+
+  std::filesystem::path state_file() const { return options_.folder / "state.json"; }
+
+  // What decides the bytes, so that a search that goes on can be compared with the one that began.
+  Json settings() const {
+    FitOptions fit = options_.fit;
+    fit.epochs = epochs_;
+    return {{"fit", settings_of(fit, splits_)},
+            {"metadata", options_.fit.metadata},
+            {"max_drop", options_.promise.max_drop},
+            {"confidence", options_.promise.confidence},
+            {"target", static_cast<int>(options_.target)},
+            {"factor", options_.factor},
+            {"calibration_samples", options_.calibration_samples},
+            {"latencies", options_.latencies.json()},
+            {"validation_samples", splits_.validation.size()}};
+  }
+
+  void begin() {
+    std::filesystem::create_directories(options_.folder);
+    if (!std::filesystem::exists(state_file())) {
+      save();
+      return;
+    }
+    require(options_.fit.resume, "compress", options_.folder.string(),
+            " holds a search already; go on with it by resume, or choose another place");
+    const std::vector<std::byte> bytes = read_file(state_file());
+    const auto* const text = reinterpret_cast<const char*>(bytes.data());
+    try {
+      const Json state = Json::parse(text, text + bytes.size());
+      const Json mine = settings();
+      for (const auto& [key, value] : state.at("settings").items()) {
+        require(mine.contains(key) && mine[key] == value, "compress", state_file().string(), " was begun with another ",
+                key, "; resume with the same settings");
+      }
+      for (const Json& candidate : state.at("candidates")) {
+        candidates_.push_back(candidate_from(candidate));
+      }
+    } catch (const Json::exception& error) {
+      fail("compress", state_file().string(), " is damaged: ", error.what());
+    }
+    for (const Candidate& candidate : candidates_) {
+      tell(candidate);
+    }
+  }
+
+  void save() const {
+    Json state = {{"settings", settings()}, {"candidates", Json::array()}};
+    for (const Candidate& candidate : candidates_) {
+      state["candidates"].push_back(to_json(candidate));
+    }
+    const std::string text = state.dump(1) + "\n";
+    replace_file(state_file(), std::as_bytes(std::span(text)));
+  }
+
+  void tell(const Candidate& candidate) const {
+    if (report_) {
+      report_(candidate);
+    }
+  }
+
+  // ---- The ladder --------------------------------------------------------------------------------
+
+  // Until something says why it ends.
+  std::string climb(SearchResult& result) {
+    if (candidates_.empty()) {
+      Net net = copy_of(teacher_, description_, kinds());
+      quantize_after_training(*net.model, input_, splits_.train, options_.calibration_samples);
+      finish({.name = "int8", .method = "PTQ"}, net);
+    }
+    while (candidates_.back().supports(options_.promise)) {
+      const size_t number = candidates_.size();
+      if (static_cast<int64_t>(number) > options_.rungs) {
+        return "all rungs were supported";
+      }
+      Net net = number == 1 ? copy_of(teacher_, description_, kinds()) : load(number - 1);
+      Candidate candidate{.name = "rung " + std::to_string(number),
+                          .wanted = std::pow(options_.factor, static_cast<double>(number))};
+      const Thinned thinned = thin(*net.model, net.description, input_, splits_.train, layer_cost(number - 1),
+                                   {.cost = candidate.wanted - fixed_cost(number - 1)});
+      if (thinned.channels == 0) {
+        return "no more channels can be taken out";
+      }
+      if (!train(candidate, net)) {
+        result.interrupted = true;
+        return "it was stopped";
+      }
+      finish(std::move(candidate), net);
+    }
+    return "'" + candidates_.back().name + "' is not supported by the validation data";
+  }
+
+  Net load(size_t number) const {
+    const Checkpoint checkpoint = load_checkpoint(float_checkpoint(number));
+    return {zoo::load(checkpoint, kinds()), zoo::description_of(checkpoint)};
+  }
+  std::filesystem::path float_checkpoint(size_t number) const {
+    return file_of(options_.folder, number, ".float.safetensors");
+  }
+
+  const TransformKinds& kinds() const {
+    static const TransformKinds none;
+    return options_.fit.kinds != nullptr ? *options_.fit.kinds : none;
+  }
+
+  // The net in float, then in both ways quantized; it leaves as the better one of these. False if it was stopped.
+  bool train(Candidate& candidate, Net& net) {
+    const size_t number = candidates_.size();
+    const std::optional<FitResult> in_float =
+        fit_net(net, float_checkpoint(number), epochs_ - quantized_epochs(), 1, {});
+    if (!in_float.has_value()) {
+      return false;
+    }
+    Net after = copy_of(*net.model, net.description, kinds());
+    const quant::TrainingPlan plan = quantized_training();
+    quant::prepare(*net.model, input_, plan.spec, {.live_norms = true});
+    const std::filesystem::path quantized = file_of(options_.folder, number, ".qat.safetensors");
+    const std::optional<FitResult> in_integers =
+        fit_net(net, quantized, quantized_epochs(), kQuantizedRate, quantizing_hooks(plan, *net.model, input_));
+    if (!in_integers.has_value()) {
+      return false;
+    }
+    for (const FitResult* part : {&*in_float, &*in_integers}) {
+      for (const EpochRecord& record : part->history) {
+        candidate.training_loss.push_back(record.train.loss);
+      }
+    }
+    quantize_after_training(*after.model, input_, splits_.train, options_.calibration_samples);
+    const bool trained_is_better = training_loss(*net.model) <= training_loss(*after.model);
+    candidate.method = trained_is_better ? "QAT" : "PTQ";
+    if (!trained_is_better) {
+      net = std::move(after);
+    }
+    return true;
+  }
+
+  double training_loss(Module& model) const {
+    return evaluate(model, splits_.train.subset(spread_over(splits_.train, kComparedSamples))).loss;
+  }
+
+  std::optional<FitResult> fit_net(Net& net, const std::filesystem::path& out, int64_t epochs, double rate,
+                                   const FitHooks& hooks) {
+    FitOptions fit_options = options_.fit;
+    fit_options.epochs = epochs;
+    fit_options.rate *= rate;
+    fit_options.schedule = "cosine";
+    fit_options.out = out;
+    fit_options.metadata[zoo::kModelKey] = zoo::to_text(net.description);
+    fit_options.distillation.teacher = &teacher_;
+    // Nothing is chosen among epochs.
+    const FitHooks last{.may_keep = [](const FitHooks::Point& at) { return at.step == at.steps; }};
+    fit_options.hooks = both(hooks, last);
+    fit_options.resume = std::filesystem::exists(last_state_path(out));
+    const FitResult result =
+        fit(*net.model, {.train = splits_.train, .validation = {}, .test = {}}, fit_options, observer_);
+    return result.interrupted ? std::nullopt : std::optional(result);
+  }
+
+  // Lowers, runs, judges and remembers.
+  void finish(Candidate candidate, Net& net) {
+    const size_t number = candidates_.size();
+    Checkpoint checkpoint{.tensors = {}, .metadata = options_.fit.metadata};
+    zoo::store(checkpoint, net.description, *net.model);
+    save_checkpoint(candidate_checkpoint(options_.folder, number), checkpoint);
+    const std::string metadata = options_.program_metadata ? options_.program_metadata(checkpoint) : std::string();
+    const Shape sample = splits_.train.sample_shape();
+    write(candidate_program(options_.folder, number), deploy::program_of(*net.model, sample, {.metadata = metadata}));
+    const Summary summary = summarize(*net.model, input_);
+    candidate.parameters = summary.trainable;
+    candidate.macs = summary.macs;
+    candidate.bytes = std::filesystem::file_size(candidate_program(options_.folder, number));
+    candidate.cost = cost_of(number) / cost_of(0);
+    const Answers answers = options_.run(candidate_program(options_.folder, number));
+    candidate.latency_us = answers.latency_us;
+    judge(candidate, by_float_, answers.right, options_.promise);
+    candidates_.push_back(std::move(candidate));
+    save();
+    std::error_code ignored;
+    for (const char* gone : {".float.safetensors.last", ".float.safetensors.last.1", ".qat.safetensors",
+                             ".qat.safetensors.last", ".qat.safetensors.last.1"}) {
+      std::filesystem::remove(file_of(options_.folder, number, gone), ignored);
+    }
+    tell(candidates_.back());
+  }
+
+  // ---- What things cost --------------------------------------------------------------------------
+
+  // Of a program that lies in the folder, in bytes and microseconds, by what the target looks at.
+  struct Weights {
+    double of_byte = 0;
+    double of_microsecond = 0;
+  };
+  Weights weights() const {
+    const bool size = options_.target != Target::kLatency;
+    const bool latency = options_.target != Target::kSize;
+    const runtime::Engine plain = engine_of(0);
+    const double share = size && latency ? 0.5 : 1;
+    return {.of_byte = size ? share / static_cast<double>(plain.program().header().file_bytes) : 0,
+            .of_microsecond = latency ? share / options_.latencies.microseconds(plain.program()) : 0};
+  }
+
+  runtime::Engine engine_of(size_t number) const {
+    const std::vector<std::byte> bytes = read_file(candidate_program(options_.folder, number));
+    return runtime::Engine({reinterpret_cast<const uint8_t*>(bytes.data()), bytes.size()});
+  }
+
+  // Plain int8 costs 1.
+  double cost_of(size_t number) const {
+    const Weights weight = weights();
+    const runtime::Engine engine = engine_of(number);
+    const runtime::Program& program = engine.program();
+    return weight.of_byte * static_cast<double>(program.header().file_bytes) +
+           (weight.of_microsecond > 0 ? weight.of_microsecond * options_.latencies.microseconds(program) : 0);
+  }
+
+  // What a layer of a program will cost when it is thinner: bytes of weights, and of the bias, multiplier and bound
+  // that every channel has; the time of its op with that many multiply-accumulates.
+  LayerCost layer_cost(size_t number) const {
+    const runtime::Engine engine = engine_of(number);
+    const runtime::Program& program = engine.program();
+    std::map<std::string, std::string> kinds;
+    for (uint32_t i = 0; i < program.op_count(); ++i) {
+      if (program.op(i).weights != runtime::kNone) {
+        kinds[program.name(program.op(i).name)] = work_of(program, i).kind;
+      }
+    }
+    return [this, kinds, weight = weights()](const LayerSize& layer) {
+      constexpr double kBytesOfChannel = 12;
+      double cost = weight.of_byte * (layer.weights + kBytesOfChannel * layer.out);
+      if (weight.of_microsecond > 0) {
+        cost +=
+            weight.of_microsecond * options_.latencies.microseconds({.kind = kinds.at(layer.path), .work = layer.macs});
+      }
+      return cost;
+    };
+  }
+
+  // What no layer is to blame for.
+  double fixed_cost(size_t number) const {
+    const runtime::Engine engine = engine_of(number);
+    const runtime::Program& program = engine.program();
+    const LayerCost cost = layer_cost(number);
+    double of_layers = 0;
+    for (uint32_t i = 0; i < program.op_count(); ++i) {
+      const runtime::OpRecord op = program.op(i);
+      if (op.weights != runtime::kNone) {
+        const runtime::ValueRecord weights_of_op = program.value(op.weights);
+        of_layers += cost({.path = program.name(op.name),
+                           .weights = static_cast<double>(runtime::elements(weights_of_op)),
+                           .macs = work_of(program, i).work,
+                           .out = static_cast<double>(weights_of_op.dims[0])});
+      }
+    }
+    return cost_of(number) - of_layers;
+  }
+
+  Module& teacher_;
+  const zoo::Description& description_;
+  const data::Splits& splits_;
+  const SearchOptions& options_;
+  const std::function<void(const Candidate&)>& report_;
+  FitObserver* observer_;
+  Shape input_;
+  int64_t epochs_;
+  std::vector<bool> by_float_;
+  std::vector<Candidate> candidates_;
+};
+
+}  // namespace
+
+int64_t steps_per_epoch(const data::Splits& splits, int64_t batch) { return (splits.train.size() + batch - 1) / batch; }
+
+int64_t usual_steps(const data::Splits& splits, const SearchOptions& options) {
+  constexpr int64_t kEpochs = 8;
+  constexpr int64_t kSteps = 5000;
+  const int64_t an_epoch = steps_per_epoch(splits, options.fit.batch);
+  return options.rungs * an_epoch * std::max(kEpochs, (kSteps + an_epoch - 1) / an_epoch);
+}
+
+std::filesystem::path candidate_program(const std::filesystem::path& folder, size_t number) {
+  return file_of(folder, number, ".wtl");
+}
+std::filesystem::path candidate_checkpoint(const std::filesystem::path& folder, size_t number) {
+  return file_of(folder, number, ".safetensors");
+}
+
+LatencyTable measure_latencies(Module& model, const zoo::Description& description, const data::Dataset& train,
+                               int64_t calibration_samples) {
+  const Shape input = one_of(train);
+  const TransformKinds none;
+  LatencyTable table;
+  for (const double gone : {0.0, 0.25, 0.5, 0.75, 0.9}) {
+    Net net = copy_of(model, description, none);
+    thin_evenly(*net.model, net.description, input, gone);
+    quantize_after_training(*net.model, input, train, calibration_samples);
+    const std::vector<uint8_t> bytes = deploy::program_of(*net.model, train.sample_shape());
+    table.measure(runtime::Engine(bytes));
+  }
+  return table;
+}
+
+void check(const SearchOptions& options, const data::Splits& splits) {
+  check(options.promise);
+  require(splits.train.is_classification(), "compress", "'", splits.train.name(),
+          "' is a regression; a drop is promised in points of accuracy, which needs classes");
+  require(!splits.validation.empty(), "compress", "'", splits.train.name(),
+          "' has no validation samples, and nothing can be promised without");
+  require(options.rungs >= 1 && options.rungs <= 99, "compress", options.rungs, " rungs are not from 1 to 99");
+  require(options.factor > 0 && options.factor < 1, "compress", "the factor ", options.factor,
+          " from rung to rung is not between 0 and 1");
+  require(options.steps >= 0, "compress", "a budget of ", options.steps, " steps is negative");
+  require(options.calibration_samples >= 1, "compress", options.calibration_samples, " samples cannot calibrate");
+  require(options.run != nullptr, "compress", "nobody was named who runs programs");
+  FitOptions of_a_rung = options.fit;
+  of_a_rung.resume = false;  // it has no files yet
+  check_options(of_a_rung);
+}
+
+SearchResult search(Module& model, const zoo::Description& description, const data::Splits& splits,
+                    const SearchOptions& options, const std::function<void(const Candidate&)>& report,
+                    FitObserver* observer) {
+  check(options, splits);
+  return Search(model, description, splits, options, report, observer).run();
+}
+
+}  // namespace whittle::inline WHITTLE_PRECISION::compress

@@ -1,0 +1,252 @@
+#include "compress/thin.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <map>
+#include <numeric>
+
+#include "compress/quantizing.h"
+#include "core/ops.h"
+#include "prune/compact.h"
+#include "prune/mask.h"
+#include "prune/select.h"
+#include "train/evaluate.h"
+
+namespace whittle::inline WHITTLE_PRECISION::compress {
+
+namespace {
+
+using prune::ChannelGraph;
+
+// sum of p dL/dp over the part of p that belongs to an output channel.
+double gradient_product(const Parameter& parameter, int64_t channel) {
+  if (!parameter.defined() || !parameter.raw.grad().defined()) {
+    return 0;
+  }
+  const std::span<const real> p = parameter.raw.value().values();
+  const std::span<const real> g = parameter.raw.grad().values();
+  const int64_t row = parameter.shape().elements() / parameter.shape()[0];
+  double sum = 0;
+  for (auto i = static_cast<size_t>(channel * row); i < static_cast<size_t>((channel + 1) * row); ++i) {
+    sum += static_cast<double>(p[i]) * static_cast<double>(g[i]);
+  }
+  return sum;
+}
+
+double gradient_product(const ChannelGraph::Layer& layer, int64_t channel) {
+  const WeightedLayer* const weighted = layer.weighted();
+  const Norm& norm = weighted != nullptr ? weighted->norm : layer.norm()->norm;
+  if (norm.defined()) {
+    return gradient_product(norm.gamma, channel) + gradient_product(norm.beta, channel);
+  }
+  return gradient_product(weighted->weight, channel) + gradient_product(weighted->bias, channel);
+}
+
+void forget_gradients(Module& model) {
+  for (const NamedParameter& named : model.all_parameters()) {
+    named.parameter->raw.zero_grad();
+  }
+}
+
+// How many channels each layer reads and makes, while classes go one by one.
+class Widths {
+ public:
+  Widths(const ChannelGraph& graph, const LayerCost& cost) : graph_(graph), cost_(cost), touched_(graph.classes()) {
+    for (size_t l = 0; l < graph.layers().size(); ++l) {
+      const ChannelGraph::Layer& layer = graph.layers()[l];
+      now_.push_back({.in = static_cast<double>(layer.in.size()), .out = static_cast<double>(layer.out.size())});
+      const auto at = [&](int c) -> Change& {
+        std::vector<Change>& changes = touched_[static_cast<size_t>(c)];
+        if (changes.empty() || changes.back().layer != l) {
+          changes.push_back({.layer = l});
+        }
+        return changes.back();
+      };
+      for (const int c : layer.in) {
+        at(c).in += 1;
+      }
+      for (const int c : layer.out) {
+        at(c).out += 1;
+      }
+      total_ += of(l, now_[l]);
+    }
+  }
+
+  double cost() const { return total_; }
+
+  // What goes if this class goes.
+  double saved_by(int c) const {
+    double saved = 0;
+    for (const Change& change : touched_[static_cast<size_t>(c)]) {
+      saved += of(change.layer, now_[change.layer]) - of(change.layer, without(change));
+    }
+    return saved;
+  }
+
+  void remove(int c) {
+    total_ -= saved_by(c);
+    for (const Change& change : touched_[static_cast<size_t>(c)]) {
+      now_[change.layer] = without(change);
+    }
+  }
+
+ private:
+  struct Width {
+    double in = 0;
+    double out = 0;
+  };
+  struct Change {
+    size_t layer = 0;
+    double in = 0;
+    double out = 0;
+  };
+
+  Width without(const Change& change) const {
+    return {.in = now_[change.layer].in - change.in, .out = now_[change.layer].out - change.out};
+  }
+
+  double of(size_t number, const Width& width) const {
+    const ChannelGraph::Layer& layer = graph_.layers()[number];
+    const WeightedLayer* const weighted = layer.weighted();
+    if (weighted == nullptr) {
+      return 0;
+    }
+    const double out = width.out / static_cast<double>(layer.out.size());
+    const double in = layer.role == ChannelGraph::Role::kMixer ? width.in / static_cast<double>(layer.in.size()) : 1;
+    return cost_({.path = layer.path,
+                  .weights = static_cast<double>(weighted->weight.shape().elements()) * in * out,
+                  .macs = static_cast<double>(layer.macs) * in * out,
+                  .out = width.out});
+  }
+
+  const ChannelGraph& graph_;
+  const LayerCost& cost_;
+  std::vector<Width> now_;
+  std::vector<std::vector<Change>> touched_;  // by class
+  double total_ = 0;
+};
+
+// A group's channels, the least important first.
+struct Queue {
+  std::vector<int> classes;
+  size_t next = 0;
+  size_t last = 0;  // so many may go
+};
+
+// As the selection orders them: by the score as it is stored, then by number.
+std::vector<Queue> queues_of(const ChannelGraph& graph, const std::vector<double>& importance, double most) {
+  std::vector<Queue> queues;
+  for (const ChannelGraph::Group& group : graph.groups()) {
+    Queue queue{.classes = group.classes};
+    std::ranges::sort(queue.classes, {},
+                      [&](int c) { return std::pair(static_cast<real>(importance[static_cast<size_t>(c)]), c); });
+    queue.last = std::min(queue.classes.size() - 1,
+                          static_cast<size_t>(std::floor(most * static_cast<double>(queue.classes.size()))));
+    queues.push_back(std::move(queue));
+  }
+  return queues;
+}
+
+// Takes the first channels of each queue, one after the other, out of the net.
+int64_t take_out(Module& model, zoo::Description& description, const Shape& input, const ChannelGraph& graph,
+                 const std::vector<double>& importance, const std::vector<size_t>& gone) {
+  const std::vector<prune::Target> targets = prune::targets(model, input);
+  prune::Scores scores;
+  prune::SelectOptions options{.granularity = prune::Granularity::channel(), .amount = 0};
+  const std::vector<ChannelGraph::Group> groups = graph.groups();
+  for (const prune::Target& target : targets) {
+    const auto layer = std::ranges::find(graph.layers(), target.path, &ChannelGraph::Layer::path);
+    Tensor score = Tensor::zeros({static_cast<int64_t>(layer->out.size())});
+    for (size_t i = 0; i < layer->out.size(); ++i) {
+      score.mutable_data()[i] = static_cast<real>(importance[static_cast<size_t>(layer->out[i])]);
+    }
+    scores.emplace(target.name, std::move(score));
+    const auto number = static_cast<int>(layer - graph.layers().begin());
+    for (size_t g = 0; g < groups.size(); ++g) {
+      if (std::ranges::count(groups[g].layers, number) > 0) {
+        options.amounts[target.name] = static_cast<double>(gone[g]) / static_cast<double>(groups[g].classes.size());
+      }
+    }
+  }
+  prune::attach(model, prune::select_channels(graph, targets, scores, options));
+  const prune::Compaction compaction = prune::compact(model, input);
+  for (const auto& [path, widths] : compaction.widths) {
+    description.widths[path] = widths;
+  }
+  return compaction.channels;
+}
+
+}  // namespace
+
+std::vector<double> channel_importance(Module& model, const ChannelGraph& graph, const data::Dataset& data,
+                                       int64_t samples) {
+  const EvaluationMode evaluation(model);
+  std::vector<double> importance(static_cast<size_t>(graph.classes()), 0.0);
+  const std::vector<int64_t> chosen = spread_over(data, samples);
+  constexpr size_t kBatch = 16;
+  for (size_t begin = 0; begin < chosen.size(); begin += kBatch) {
+    const auto batch = data.batch(std::span(chosen).subspan(begin, std::min(kBatch, chosen.size() - begin)));
+    forget_gradients(model);
+    backward(loss_of(model(batch.inputs), batch));
+    for (int c = 0; c < graph.classes(); ++c) {
+      double sum = 0;
+      for (const auto& [layer, channel] : graph.members(c)) {
+        sum += graph.fixed(c) ? 0 : gradient_product(graph.layers()[static_cast<size_t>(layer)], channel);
+      }
+      importance[static_cast<size_t>(c)] += sum * sum;
+    }
+  }
+  forget_gradients(model);
+  return importance;
+}
+
+Thinned thin(Module& model, zoo::Description& description, const Shape& input, const data::Dataset& data,
+             const LayerCost& cost, const ThinOptions& options) {
+  const ChannelGraph graph(model, input);
+  const std::vector<double> importance = channel_importance(model, graph, data, options.samples);
+  std::vector<Queue> queues = queues_of(graph, importance, options.most_of_group);
+  Widths widths(graph, cost);
+  while (widths.cost() > options.cost) {
+    Queue* cheapest = nullptr;
+    double least = std::numeric_limits<double>::infinity();
+    for (Queue& queue : queues) {
+      if (queue.next < queue.last) {
+        const int c = queue.classes[queue.next];
+        const double saved = widths.saved_by(c);
+        const double price = importance[static_cast<size_t>(c)] / saved;
+        if (saved > 0 && price < least) {
+          least = price;
+          cheapest = &queue;
+        }
+      }
+    }
+    if (cheapest == nullptr) {
+      break;
+    }
+    widths.remove(cheapest->classes[cheapest->next++]);
+  }
+  std::vector<size_t> gone;
+  for (const Queue& queue : queues) {
+    gone.push_back(queue.next);
+  }
+  Thinned result{.reached = widths.cost() <= options.cost};
+  if (std::accumulate(gone.begin(), gone.end(), size_t{0}) > 0) {
+    result.channels = take_out(model, description, input, graph, importance, gone);
+  }
+  return result;
+}
+
+void thin_evenly(Module& model, zoo::Description& description, const Shape& input, double share) {
+  if (ChannelGraph(model, input).groups().empty()) {
+    return;
+  }
+  const std::vector<prune::Target> targets = prune::targets(model, input);
+  prune::attach(model, prune::select(model, input, targets, prune::magnitude(targets),
+                                     {.granularity = prune::Granularity::channel(), .amount = share}));
+  for (const auto& [path, widths] : prune::compact(model, input).widths) {
+    description.widths[path] = widths;
+  }
+}
+
+}  // namespace whittle::inline WHITTLE_PRECISION::compress

@@ -1,0 +1,286 @@
+// The search for a smaller net: what is kept and why, what thinning costs, times by table, and going on after a stop.
+
+#include <doctest/doctest.h>
+
+#include <algorithm>
+#include <atomic>
+#include <cmath>
+#include <fstream>
+#include <iterator>
+#include <map>
+
+#include "compress/search.h"
+#include "compress/thin.h"
+#include "core/file.h"
+#include "core/json.h"
+#include "deploy/lower.h"
+#include "layers/model_checkpoint.h"
+#include "layers/summary.h"
+#include "quant/post_training.h"
+#include "tests/deploy/run_program.h"
+#include "tests/support/message.h"
+#include "tests/support/same_bits.h"
+#include "tests/support/temp_folder.h"
+#include "tests/train/small_training.h"
+#include "train/metrics.h"
+
+namespace whittle {
+
+using namespace compress;
+
+namespace {
+
+const Shape kInput{1, 2};
+
+// A candidate that lost so many of 10,000 samples, and won others.
+Candidate candidate(const std::string& name, double cost, int64_t lost, int64_t won) {
+  Candidate c{.name = name, .cost = cost};
+  std::vector<bool> by_float(10000, true);
+  std::vector<bool> by_program(10000, true);
+  std::fill_n(by_program.begin(), lost, false);
+  std::fill_n(by_float.begin() + lost, won, false);
+  judge(c, by_float, by_program, {});
+  return c;
+}
+
+struct Trained {
+  zoo::Description description =
+      zoo::describe("mlp", {.classes = 2, .input = Shape{2}, .hidden = std::vector<int64_t>{24, 16}});
+  std::shared_ptr<Module> model = zoo::build(description);
+  data::Splits splits{.train = moons(1, 400), .validation = moons(2, 2000), .test = {}};
+
+  Trained() {
+    initialize(*model, {.seed = 1});
+    fit(*model, {.train = splits.train, .validation = {}, .test = {}}, {.epochs = 30, .batch = 32, .rate = 0.1});
+  }
+};
+Trained& trained() {
+  static Trained once;
+  return once;
+}
+
+SearchOptions options(const std::filesystem::path& folder) {
+  return {.folder = folder,
+          .promise = {.max_drop = 1},
+          .rungs = 3,
+          .factor = 0.7,
+          .steps = 3 * 4 * 13,
+          .fit = {.batch = 32, .seed = 5, .rate = 0.05},
+          .run = [](const std::filesystem::path& file) {
+            const std::vector<std::byte> bytes = read_file(file);
+            std::vector<uint8_t> program(bytes.size());
+            std::memcpy(program.data(), bytes.data(), bytes.size());
+            const data::Batch all = trained().splits.validation.all();
+            Answers answers;
+            right_answers(run_program(program, all.inputs, {all.inputs.dim(0), 2}), all.labels, &answers.right);
+            return answers;
+          }};
+}
+
+SearchResult search_in(const SearchOptions& o, FitObserver* observer = nullptr) {
+  return search(*trained().model, trained().description, trained().splits, o, {}, observer);
+}
+
+std::map<std::string, std::string> contents_of(const std::filesystem::path& folder) {
+  std::map<std::string, std::string> files;
+  for (const auto& entry : std::filesystem::directory_iterator(folder)) {
+    std::ifstream stream(entry.path(), std::ios::binary);
+    files[entry.path().filename().string()] = {std::istreambuf_iterator<char>(stream), {}};
+  }
+  return files;
+}
+
+}  // namespace
+
+TEST_SUITE("compress") {
+  TEST_CASE("the cheapest of the supported is kept, and what failed ends the ladder") {
+    const std::vector<Candidate> all = {candidate("int8", 1, 5, 5), candidate("rung 1", 0.8, 20, 20),
+                                        candidate("rung 2", 0.9, 10, 10), candidate("rung 3", 0.5, 90, 40)};
+    const Choice choice = choose(all, {});
+    CHECK(choice.chosen == 1);
+    CHECK(choice.supported);
+    CHECK(choice.verdicts[0].word == "supported");
+    CHECK(choice.verdicts[1].word == "kept");
+    CHECK(choice.verdicts[2].word == "not better");
+    CHECK(choice.verdicts[3].word == "refused");
+    CHECK(choice.front == std::vector<size_t>{1, 3});  // as accurate as int8 and cheaper; the cheapest
+    const std::vector<Candidate> behind_a_failure = {all[0], all[3], all[1]};
+    CHECK_THROWS_AS((void)choose(behind_a_failure, {}), Error);
+  }
+
+  TEST_CASE("never worse than plain int8: dearer candidates and unsupported ones leave it") {
+    CHECK(choose({candidate("int8", 1, 0, 0), candidate("rung 1", 1.1, 0, 0)}, {}).chosen == 0);
+    CHECK(choose({candidate("int8", 1, 0, 0), candidate("rung 1", 0.1, 80, 0)}, {}).chosen == 0);
+    const Choice none = choose({candidate("int8", 1, 60, 20)}, {});
+    CHECK(none.chosen == 0);
+    CHECK_FALSE(none.supported);
+    CHECK(none.why.starts_with("the promise is not supported: 10000 validation samples"));
+    CHECK(none.why.find("about ") != std::string::npos);
+    CHECK(choose({candidate("int8", 1, 100, 0)}, {}).why.find("about ") == std::string::npos);  // more would not do
+  }
+
+  TEST_CASE("a candidate goes through JSON unchanged") {
+    Candidate c = candidate("rung 1", 0.3, 11, 7);
+    c.training_loss = {0.5, 0.25};
+    c.method = "QAT";
+    CHECK(to_json(candidate_from(to_json(c))) == to_json(c));
+    CHECK(c.drop() == doctest::Approx(0.04));
+    CHECK(c.accuracy == doctest::Approx(0.9989));
+  }
+
+  TEST_CASE("times by table: measured points, straight lines between, never less for more work") {
+    const LatencyTable table = LatencyTable::from(Json::parse(R"({"a": [[10, 2], [20, 1.5], [40, 5]]})"));
+    const auto at = [&](double work) { return table.microseconds({.kind = "a", .work = work}); };
+    CHECK(at(5) == doctest::Approx(1));
+    CHECK(at(10) == doctest::Approx(2));
+    CHECK(at(20) == doctest::Approx(2));
+    CHECK(at(30) == doctest::Approx(3.5));
+    CHECK(at(80) == doctest::Approx(10));
+    CHECK(LatencyTable::from(table.json()).json() == table.json());
+    CHECK(message_of([&] { return table.microseconds({.kind = "b", .work = 1}); }) ==
+          "[latency] no b was measured; the table is of another net");
+    for (const char* bad :
+         {"[]", "{}", R"({"a": 1})", R"({"a": [[1]]})", R"({"a": [[0, 1]]})", R"({"a": [[1, -1]]})"}) {
+      CAPTURE(bad);
+      CHECK_THROWS_AS((void)LatencyTable::from(Json::parse(bad)), Error);
+    }
+  }
+
+  TEST_CASE("every op of the program and of thinner ones is in the table that is measured") {
+    Trained& t = trained();
+    const LatencyTable table = measure_latencies(*t.model, t.description, t.splits.train, 64);
+    Trained copy;
+    thin_evenly(*copy.model, copy.description, kInput, 0.4);
+    quant::quantize(*copy.model, kInput, {.spec = quant::usual_spec(8, 8)}, [&] {
+      return [&, done = false]() mutable { return std::exchange(done, true) ? Tensor() : t.splits.train.all().inputs; };
+    });
+    const runtime::Engine engine(deploy::program_of(*copy.model, {2}));
+    CHECK(table.microseconds(engine.program()) > 0);
+    // Multiply-accumulates are those that the summary counts.
+    double macs = 0;
+    for (uint32_t op = 0; op < engine.program().op_count(); ++op) {
+      macs += engine.program().op(op).weights != runtime::kNone ? work_of(engine.program(), op).work : 0;
+    }
+    CHECK(macs == static_cast<double>(summarize(*copy.model, kInput).macs));
+  }
+
+  TEST_CASE("importance is the squared change of the loss per batch, from the formula") {
+    Trained t;
+    const prune::ChannelGraph graph(*t.model, kInput);
+    const std::vector<double> importance = channel_importance(*t.model, graph, t.splits.train, 16);  // one batch
+    const auto loss_with = [&](int64_t channel, double factor) {
+      Trained other;
+      auto parameters = other.model->parameters();
+      for (const NamedParameter& p : parameters) {
+        if (p.name == "fc1.weight" || p.name == "fc1.bias") {
+          Tensor values = p.parameter->raw.value().clone();
+          const int64_t row = values.elements() / 24;
+          for (int64_t i = channel * row; i < (channel + 1) * row; ++i) {
+            values.mutable_data()[i] *= static_cast<real>(factor);
+          }
+          p.parameter->raw = Variable::leaf(values);
+        }
+      }
+      std::vector<int64_t> some;
+      for (int64_t i = 0; i < 16; ++i) {
+        some.push_back(i * 400 / 16);
+      }
+      return evaluate(*other.model, t.splits.train.subset(some)).loss;
+    };
+    const auto layer = std::ranges::find(graph.layers(), "fc1", &prune::ChannelGraph::Layer::path);
+    for (const int64_t channel : {0, 7, 20}) {
+      CAPTURE(channel);
+      const double slope = (loss_with(channel, 1.01) - loss_with(channel, 0.99)) / 0.02;
+      CHECK(importance[static_cast<size_t>(layer->out[static_cast<size_t>(channel)])] ==
+            doctest::Approx(slope * slope).epsilon(0.05).scale(1e-6));
+    }
+  }
+
+  TEST_CASE("a thinned net costs what it shall and no channel less, and is rebuilt from its description") {
+    Trained t;
+    const LayerCost weights = [](const LayerSize& layer) { return layer.weights; };
+    const double all = 2 * 24 + 24 * 16 + 16 * 2;
+    const Thinned thinned = thin(*t.model, t.description, kInput, t.splits.train, weights, {.cost = 0.6 * all});
+    CHECK(thinned.reached);
+    double left = 0;
+    for (const NamedParameter& p : t.model->parameters()) {
+      left += p.name.ends_with("weight") ? static_cast<double>(p.parameter->shape().elements()) : 0;
+    }
+    CHECK(left <= 0.6 * all);
+    CHECK(left > 0.6 * all - 40);  // the dearest channel: 24 + 2 or 2 + 16 weights, and one more
+    Checkpoint checkpoint;
+    zoo::store(checkpoint, t.description, *t.model);
+    const auto again = zoo::load(checkpoint, {});
+    const Tensor x = Tensor::normal({7, 2}, {.seed = 3});
+    CHECK(same_bits((*again)(x).value().values(), (*t.model)(x).value().values()));
+    const Thinned more = thin(*t.model, t.description, kInput, t.splits.train, weights, {.cost = 0});
+    CHECK_FALSE(more.reached);  // half of a group stays
+  }
+
+  TEST_CASE("a search gives the same bytes twice, also stopped in each of its trainings, and each rung is cheaper") {
+    const TempFolder whole;
+    const SearchResult result = search_in(options(whole.path()));
+    REQUIRE(result.candidates.size() >= 2);
+    CHECK(result.candidates.front().name == "int8");
+    for (size_t i = 1; i < result.candidates.size(); ++i) {
+      const Candidate& c = result.candidates[i];
+      CHECK(c.cost < result.candidates[i - 1].cost);
+      CHECK(c.bytes < result.candidates[i - 1].bytes);
+      CHECK(result.candidates[i - 1].supports({.max_drop = 1}));
+      CHECK(c.training_loss.size() == 4);
+    }
+    CHECK(result.steps <= 3 * 4 * 13);
+    for (const int64_t steps : {1, 20, 50, 70}) {
+      CAPTURE(steps);
+      const TempFolder stopped;
+      StopAt stop(steps);
+      SearchOptions o = options(stopped.path());
+      o.fit.stop = &stop.stop;
+      REQUIRE(search_in(o, &stop).interrupted);
+      SearchOptions again = options(stopped.path());
+      CHECK(message_of([&] { return search_in(again).steps; }).find("holds a search already") != std::string::npos);
+      again.fit.resume = true;
+      CHECK_FALSE(search_in(again).interrupted);
+      CHECK(contents_of(stopped.path()) == contents_of(whole.path()));
+      again.promise.max_drop = 2;
+      CHECK(message_of([&] { return search_in(again).steps; }).find("another max_drop") != std::string::npos);
+    }
+  }
+
+  TEST_CASE("few validation samples support nothing, and plain int8 is left with a sentence about it") {
+    const TempFolder folder;
+    Trained t;
+    t.splits.validation = moons(2, 60);
+    SearchOptions o = options(folder.path());
+    o.run = [&](const std::filesystem::path&) { return Answers{.right = std::vector<bool>(60, true)}; };
+    const SearchResult result = search(*t.model, t.description, t.splits, o);
+    CHECK(result.candidates.size() == 1);
+    CHECK(result.ended == "'int8' is not supported by the validation data");
+    CHECK_FALSE(choose(result.candidates, o.promise).supported);
+  }
+
+  TEST_CASE("bad input is refused in a sentence") {
+    const TempFolder folder;
+    const auto said = [&](const std::function<void(SearchOptions&)>& change) {
+      SearchOptions o = options(folder.path());
+      change(o);
+      return message_of([&] { return search_in(o).steps; });
+    };
+    CHECK(said([](SearchOptions& o) { o.promise.max_drop = 0; }).starts_with("[compress] a drop of at most 0 points"));
+    CHECK(said([](SearchOptions& o) { o.promise.confidence = 100; }).starts_with("[compress] a confidence of 100 %"));
+    CHECK(said([](SearchOptions& o) { o.rungs = 0; }) == "[compress] 0 rungs are not from 1 to 99");
+    CHECK(said([](SearchOptions& o) { o.factor = 1; }).starts_with("[compress] the factor 1"));
+    CHECK(said([](SearchOptions& o) { o.steps = 50; }).starts_with("[compress] a budget of 50 steps is too small"));
+    CHECK(said([](SearchOptions& o) { o.run = {}; }) == "[compress] nobody was named who runs programs");
+    CHECK(said([](SearchOptions& o) { o.target = Target::kLatency; }).starts_with("[latency] no "));
+    CHECK(message_of([] { return target_named("speed"); }) ==
+          "[compress] there is no target 'speed'; there are size, latency and both");
+    Trained t;
+    t.splits.validation = {};
+    CHECK(message_of([&] {
+            return search(*t.model, t.description, t.splits, options(folder.path())).steps;
+          }).find("has no validation samples") != std::string::npos);
+  }
+}
+
+}  // namespace whittle
