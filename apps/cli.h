@@ -37,6 +37,7 @@ void add_export(CLI::App& program);
 void add_inspect(CLI::App& program);
 void add_prune(CLI::App& program);
 void add_quantize(CLI::App& program);
+void add_report(CLI::App& program);
 void add_runs(CLI::App& program);
 void add_train(CLI::App& program);
 

@@ -17,6 +17,7 @@
 
 #include "apps/cli.h"
 #include "apps/machine.h"
+#include "apps/report/page.h"
 #include "apps/runs/store.h"
 #include "apps/text.h"
 #include "core/blas.h"
@@ -188,7 +189,7 @@ Json findings(const std::string& data_dir) {
                {"blas", blas_backend().name},
                {"blas_backends", Json::array()},
                {"blas_library", blas_library()},
-               {"parts", {{"curl", http_available()}, {"sqlite", RunStore::available()}}},
+               {"parts", {{"curl", http_available()}, {"sqlite", RunStore::available()}, {"d3", report::available()}}},
                {"data", data_json(data_dir.empty() ? variable("WHITTLE_DATA") : data_dir, advice)},
                {"cache", cache_folder()},
                {"runs", runs_json(advice)}};
@@ -208,6 +209,9 @@ Json findings(const std::string& data_dir) {
   }
   if (!RunStore::available()) {
     advice.emplace_back("Experiment store: this build has none. Install libsqlite3-dev and configure again.");
+  }
+  if (!report::available()) {
+    advice.emplace_back("Reports: this build cannot draw them. Install node-d3 and configure again.");
   }
   json["advice"] = advice;
   return json;
@@ -247,6 +251,7 @@ void print(const Json& j) {
   line("runs", std::string(part("sqlite")) + (j["runs"].is_null() ? ""
                                                                   : "; " + j["runs"]["file"].get<std::string>() + ": " +
                                                                         j["runs"]["state"].get<std::string>()));
+  line("reports", part("d3"));
   line("cache folder", text("cache"));
   line("data folder", j["data"]["folder"].is_null() ? "none" : j["data"]["folder"].get<std::string>());
   for (const auto& [name, state] : j["data"]["sets"].items()) {

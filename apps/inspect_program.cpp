@@ -61,35 +61,6 @@ std::vector<OpRow> rows_of(const Program& program) {
   return rows;
 }
 
-using Parts = std::vector<std::pair<const char*, uint64_t>>;
-
-// Every byte of the file, once.
-Parts parts_of(const Program& program) {
-  const runtime::FileHeader& h = program.header();
-  uint64_t weights = 0;
-  uint64_t others = 0;
-  for (uint32_t i = 0; i < program.value_count(); ++i) {
-    const ValueRecord value = program.value(i);
-    if (value.place == Place::kConstant) {
-      (value.rank > 1 ? weights : others) += runtime::bytes_of(value);
-    }
-  }
-  Parts parts{{"weights", weights},
-              {"biases, multipliers, bounds, tables", others},
-              {"value records", h.sections[runtime::kValues].bytes},
-              {"op records", h.sections[runtime::kOps].bytes},
-              {"lists", h.sections[runtime::kLists].bytes},
-              {"names", h.sections[runtime::kNames].bytes},
-              {"metadata", h.sections[runtime::kMetadata].bytes},
-              {"header and trailer", sizeof(runtime::FileHeader) + sizeof(runtime::FileTrailer)}};
-  uint64_t sum = 0;
-  for (const auto& [name, bytes] : parts) {
-    sum += bytes;
-  }
-  parts.emplace_back("padding", h.file_bytes - sum);
-  return parts;
-}
-
 std::vector<std::string> features_of(const Program& program) {
   std::vector<std::string> names;
   for (size_t bit = 0; bit < std::size(runtime::kFeatureNames); ++bit) {
@@ -313,6 +284,33 @@ void print_text(const ProgramFile& file) {
 }
 
 }  // namespace
+
+std::vector<std::pair<const char*, uint64_t>> parts_of(const Program& program) {
+  const runtime::FileHeader& h = program.header();
+  uint64_t weights = 0;
+  uint64_t others = 0;
+  for (uint32_t i = 0; i < program.value_count(); ++i) {
+    const ValueRecord value = program.value(i);
+    if (value.place == Place::kConstant) {
+      (value.rank > 1 ? weights : others) += runtime::bytes_of(value);
+    }
+  }
+  std::vector<std::pair<const char*, uint64_t>> parts{
+      {"weights", weights},
+      {"biases, multipliers, bounds, tables", others},
+      {"value records", h.sections[runtime::kValues].bytes},
+      {"op records", h.sections[runtime::kOps].bytes},
+      {"lists", h.sections[runtime::kLists].bytes},
+      {"names", h.sections[runtime::kNames].bytes},
+      {"metadata", h.sections[runtime::kMetadata].bytes},
+      {"header and trailer", sizeof(runtime::FileHeader) + sizeof(runtime::FileTrailer)}};
+  uint64_t sum = 0;
+  for (const auto& [name, bytes] : parts) {
+    sum += bytes;
+  }
+  parts.emplace_back("padding", h.file_bytes - sum);
+  return parts;
+}
 
 void inspect_program(const std::string& file, bool json) {
   const ProgramFile program(file);

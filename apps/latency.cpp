@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cstring>
-#include <span>
 
 #include "core/ops.h"
 #include "core/parallel.h"
@@ -17,19 +16,22 @@ std::vector<int64_t> times_of(Module& model, const Shape& input, int64_t runs) {
   return whittle::times_of(runs, [&] { model(x); });
 }
 
+void write_any_input(const runtime::Program& program, std::span<uint8_t> to) {
+  if (static_cast<runtime::Type>(program.value(program.input(0)).type) == runtime::Type::kF32) {
+    const Tensor x = Tensor::normal({static_cast<int64_t>(to.size() / sizeof(float))}, {.seed = 1});
+    std::memcpy(to.data(), x.data(), to.size());
+  } else {
+    Rng rng(RngKey{.seed = 1});
+    std::ranges::generate(to, [&] { return static_cast<uint8_t>(rng.below(256)); });
+  }
+}
+
 std::vector<int64_t> times_of(const ProgramFile& program, int64_t runs, int at_once) {
   std::vector<std::vector<int64_t>> of_thread(static_cast<size_t>(at_once));
   parallel_for(at_once, [&](int64_t t) {
     runtime::Engine::Lease lease = program.engine().acquire();
     const std::span<uint8_t> input = lease.input(0);
-    const runtime::Program& p = program.engine().program();
-    if (static_cast<runtime::Type>(p.value(p.input(0)).type) == runtime::Type::kF32) {
-      const Tensor x = Tensor::normal({static_cast<int64_t>(input.size() / sizeof(float))}, {.seed = 1});
-      std::memcpy(input.data(), x.data(), input.size());
-    } else {
-      Rng rng(RngKey{.seed = 1});
-      std::ranges::generate(input, [&] { return static_cast<uint8_t>(rng.below(256)); });
-    }
+    write_any_input(program.engine().program(), input);
     const std::vector<uint8_t> sample(input.begin(), input.end());  // the plan may reuse its place
     of_thread[static_cast<size_t>(t)] = whittle::times_of(runs, [&] {
       std::ranges::copy(sample, input.begin());

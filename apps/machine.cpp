@@ -1,5 +1,6 @@
 #include "apps/machine.h"
 
+#include <ctime>
 #include <fstream>
 
 namespace whittle::apps {
@@ -27,6 +28,15 @@ std::string cpu_model() {
     }
   }
   return "unknown";
+}
+
+std::string now() {
+  const std::time_t seconds = std::time(nullptr);
+  std::tm utc{};
+  ::gmtime_r(&seconds, &utc);
+  char text[32];
+  std::strftime(text, sizeof(text), "%Y-%m-%dT%H:%M:%SZ", &utc);
+  return text;
 }
 
 }  // namespace whittle::apps

@@ -27,6 +27,7 @@ int run(int argc, char** argv) {
   whittle::apps::add_bench(program);
   whittle::apps::add_data(program);
   whittle::apps::add_runs(program);
+  whittle::apps::add_report(program);
   whittle::apps::add_doctor(program);
   whittle::apps::add_completion(program);
   try {

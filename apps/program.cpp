@@ -6,6 +6,7 @@
 #include <fstream>
 #include <numeric>
 #include <stdexcept>
+#include <utility>
 
 #include "apps/data_options.h"
 #include "apps/text.h"
@@ -50,6 +51,13 @@ void read_codes(const uint8_t* from, const Grid& grid, std::span<real> y) {
   }
 }
 
+std::vector<uint8_t> bytes_in(const std::filesystem::path& file) {
+  const std::vector<std::byte> raw = read_file(file);
+  std::vector<uint8_t> bytes(raw.size());
+  std::memcpy(bytes.data(), raw.data(), raw.size());
+  return bytes;
+}
+
 }  // namespace
 
 bool is_program(const std::filesystem::path& file) {
@@ -64,10 +72,11 @@ runtime::Threads threads_for_engine(int count) {
           }};
 }
 
-ProgramFile::ProgramFile(const std::filesystem::path& file, const runtime::Threads& threads) : file_(file.string()) {
-  const std::vector<std::byte> raw = read_file(file);
-  bytes_.resize(raw.size());
-  std::memcpy(bytes_.data(), raw.data(), raw.size());
+ProgramFile::ProgramFile(const std::filesystem::path& file, const runtime::Threads& threads)
+    : ProgramFile(bytes_in(file), file.string(), threads) {}
+
+ProgramFile::ProgramFile(std::vector<uint8_t> bytes, std::string name, const runtime::Threads& threads)
+    : bytes_(std::move(bytes)), file_(std::move(name)) {
   try {
     engine_ = std::make_unique<runtime::Engine>(bytes_, runtime::EngineOptions{.threads = threads});
   } catch (const std::invalid_argument& refused) {

@@ -25,6 +25,8 @@ runtime::Threads threads_for_engine(int count);
 class ProgramFile {
  public:
   explicit ProgramFile(const std::filesystem::path& file, const runtime::Threads& threads = {});
+  // One that is not on a disk; errors call it `name`.
+  ProgramFile(std::vector<uint8_t> bytes, std::string name, const runtime::Threads& threads = {});
 
   const runtime::Engine& engine() const { return *engine_; }
   const std::vector<uint8_t>& bytes() const { return bytes_; }

@@ -34,15 +34,6 @@ bool is_one_of(std::string_view name, const auto& names) {
   return std::ranges::find(names, name) != std::ranges::end(names);
 }
 
-std::string now() {
-  const std::time_t seconds = std::time(nullptr);
-  std::tm utc{};
-  ::gmtime_r(&seconds, &utc);
-  char text[32];
-  std::strftime(text, sizeof(text), "%Y-%m-%dT%H:%M:%SZ", &utc);
-  return text;
-}
-
 // 0.50 and 0.5 are one number, so that they give one hash.
 Json scalar(const std::string& text) {
   const auto parsed = [&text]<class Number>(Number number) -> std::optional<Json> {

@@ -118,12 +118,26 @@ std::span<const uint8_t> Engine::Lease::output(uint32_t number) const {
   return {p.data(v, context_->arena.get()), static_cast<size_t>(bytes_of(p.value(v)))};
 }
 
+Kernels Engine::kernels_of(Context& context) const {
+  Kernels kernels = kernels_;
+  kernels.packed = packed_.get();
+  kernels.scratch = context.scratch.get();
+  return kernels;
+}
+
 void Engine::Lease::run() {
   const Program& p = engine_->program_;
-  Kernels kernels = engine_->kernels_;
-  kernels.packed = engine_->packed_.get();
-  kernels.scratch = context_->scratch.get();
-  require_ok(runtime::run(p, kernels, context_->arena.get(), static_cast<size_t>(p.arena_bytes())));
+  require_ok(
+      runtime::run(p, engine_->kernels_of(*context_), context_->arena.get(), static_cast<size_t>(p.arena_bytes())));
+}
+
+void Engine::Lease::run_op(uint32_t number) {
+  const Program& p = engine_->program_;
+  if (number >= p.op_count()) {
+    refuse("the program has no op " + std::to_string(number));
+  }
+  require_ok(run_ops(p, engine_->kernels_of(*context_), context_->arena.get(), static_cast<size_t>(p.arena_bytes()),
+                     number, number + 1));
 }
 
 void Engine::run(std::span<const uint8_t> input, std::span<uint8_t> output) const {

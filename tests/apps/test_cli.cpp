@@ -29,7 +29,7 @@ TEST_SUITE("cli") {
   TEST_CASE("help and version succeed, every verb shows an example") {
     const TempFolder folder;
     CHECK(whittle_command(folder, {"--version"}).out.starts_with("whittle "));
-    for (const char* verb : {"train", "eval", "inspect", "data", "runs", "doctor", "completion"}) {
+    for (const char* verb : {"train", "eval", "inspect", "data", "runs", "report", "doctor", "completion"}) {
       CAPTURE(verb);
       const Result result = whittle_command(folder, {verb, "--help"});
       CHECK(result.exit_code == 0);
