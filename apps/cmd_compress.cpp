@@ -5,8 +5,8 @@
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
-#include <ctime>
 #include <filesystem>
+#include <initializer_list>
 #include <iostream>
 #include <memory>
 #include <numeric>
@@ -21,6 +21,8 @@
 #include "apps/metrics_text.h"
 #include "apps/models.h"
 #include "apps/program.h"
+#include "apps/report/measure.h"
+#include "apps/report/page.h"
 #include "apps/runs/recorder.h"
 #include "apps/stopping.h"
 #include "apps/text.h"
@@ -32,6 +34,7 @@
 #include "core/file.h"
 #include "core/json.h"
 #include "core/parallel.h"
+#include "deploy/lower.h"
 #include "layers/model_checkpoint.h"
 #include "layers/summary.h"
 #include "quant/prepare.h"
@@ -50,6 +53,7 @@ struct Options {
   double minutes = 0;
   std::string latency_table;
   std::string out;
+  std::string report;
   DataArguments data;
   std::optional<double> momentum;
   uint64_t seed = 0;
@@ -69,15 +73,6 @@ Json read_json(const std::filesystem::path& path) {
   Json json = Json::parse(text, text + bytes.size(), nullptr, false);
   require(!json.is_discarded(), "compress", path.string(), " is not JSON");
   return json;
-}
-
-std::string today() {
-  const std::time_t seconds = std::time(nullptr);
-  std::tm utc{};
-  ::gmtime_r(&seconds, &utc);
-  char text[32];
-  std::strftime(text, sizeof(text), "%Y-%m-%d", &utc);
-  return text;
 }
 
 // The verb, from what it was told to what it tells.
@@ -119,6 +114,9 @@ class Compress {
   void prepare() {
     compress::SearchOptions& search = options_.search;
     require(!options_.out.empty(), "compress", "--out is missing");
+    if (!options_.report.empty()) {
+      report::check_available();
+    }
     require(options_.minutes >= 0, "compress", "--minutes ", options_.minutes, " is negative");
     search.target = compress::target_named(options_.target);
     check_momentum("compress", search.fit, options_.momentum);
@@ -221,8 +219,14 @@ class Compress {
     const std::filesystem::path& folder = options_.search.folder;
     copy(compress::candidate_program(folder, choice.chosen), options_.out);
     copy(compress::candidate_checkpoint(folder, choice.chosen), beside(".safetensors"));
-    const Json report = document(result, choice);
-    write_json(beside(".compress.json"), report);
+    Json told = document(result, choice);
+    write_json(beside(".compress.json"), told);
+    if (!options_.report.empty()) {
+      measure(told);
+      write_json(beside(".compress.json"), told);
+      report::write_html(told, options_.report);
+      run_.wrote(options_.report);
+    }
     const compress::Candidate& kept = result.candidates[choice.chosen];
     const compress::Candidate& plain = result.candidates.front();
     if (!options_.quiet) {
@@ -280,39 +284,31 @@ class Compress {
     const compress::Promise& promise = options_.search.promise;
     const Shape input = one_sample(saved_->splits.train.sample_shape());
     const Summary summary = summarize(*model_, input);
-    const runtime::Kernels kernels = ProgramFile(options_.out).engine().kernels();
-    Json json = {
-        {"format", "whittle-report"},
-        {"version", 1},
-        {"command", command()},
-        {"date", today()},
-        {"revision", revision()},
-        {"cpu", cpu_model()},
-        {"kernels", kernels.int8->name},
-        {"threads", 1},
-        {"seed", options_.seed},
-        {"model",
-         {{"name", description_.name},
-          {"data", saved_->arguments.name},
-          {"parameters", summary.trainable},
-          {"macs", summary.macs}}},
-        {"promise",
-         {{"max_drop", promise.max_drop},
-          {"confidence", promise.confidence},
-          {"target", options_.target},
-          {"supported", choice.supported},
-          {"validation_samples", saved_->splits.validation.size()},
-          {"why", choice.why}}},
-        {"budget", {{"epochs_per_rung", result.epochs}, {"steps", result.steps}, {"minutes", options_.minutes}}},
-        {"ended", result.ended},
-        {"chosen", result.candidates[choice.chosen].name},
-        {"float",
-         {{"accuracy", result.float_accuracy},
-          {"bytes", std::filesystem::file_size(options_.model)},
-          {"latency_us", microseconds_at(times_of(*model_, input, kLatencyRuns / 10), 50)}}},
-        {"candidates", Json::array()},
-        {"front", Json::array()},
-        {"training", Json::array()}};
+    const ProgramFile whole(deploy::program_of(*model_, saved_->splits.train.sample_shape()), options_.model);
+    Json json = report::heading(command(), options_.seed);
+    json.update(
+        {{"model",
+          {{"name", description_.name},
+           {"data", saved_->arguments.name},
+           {"parameters", summary.trainable},
+           {"macs", summary.macs}}},
+         {"promise",
+          {{"max_drop", promise.max_drop},
+           {"confidence", promise.confidence},
+           {"target", options_.target},
+           {"supported", choice.supported},
+           {"validation_samples", saved_->splits.validation.size()},
+           {"why", choice.why}}},
+         {"budget", {{"epochs_per_rung", result.epochs}, {"steps", result.steps}, {"minutes", options_.minutes}}},
+         {"ended", result.ended},
+         {"chosen", result.candidates[choice.chosen].name},
+         {"float",
+          {{"accuracy", result.float_accuracy},
+           {"bytes", whole.bytes().size()},
+           {"latency_us", microseconds_at(times_of(whole, kLatencyRuns), 50)}}},
+         {"candidates", Json::array()},
+         {"front", Json::array()},
+         {"training", Json::array()}});
     for (const size_t i : choice.front) {
       json["front"].push_back(result.candidates[i].name);
     }
@@ -341,6 +337,24 @@ class Compress {
       }
     }
     return json;
+  }
+
+  // What a page shows besides what was tried: how far the float model can go, and the kept program layer by layer.
+  void measure(Json& document) const {
+    const auto take = [&](const std::string& file, report::MeasureOptions how,
+                          std::initializer_list<const char*> sections) {
+      if (!options_.quiet) {
+        how.progress = [&](const std::string& what) { std::cerr << "measuring " << what << " of " << file << '\n'; };
+      }
+      const Json measured = report::measure(file, load_checkpoint(file), *saved_, how);
+      for (const char* section : sections) {
+        if (measured.contains(section)) {
+          document[section] = measured[section];
+        }
+      }
+    };
+    take(options_.model, {.seed = options_.seed}, {"model", "techniques", "sweeps"});
+    take(beside(".safetensors"), {.program = options_.out}, {"layers", "histograms", "sizes", "sizes_of"});
   }
 
   std::string command() const {
@@ -390,16 +404,17 @@ void add_compress(CLI::App& program) {
   add_augmentation_arguments(*verb, search.fit.augment);
   verb->option_defaults()->group("Files, threads, output");
   verb->add_option("--out", options->out, "The program to write; what belongs to it goes beside it");
+  verb->add_option("--report", options->report, "A page about all of it: one HTML file (docs/report.md)");
   verb->add_flag("--resume", search.fit.resume, "Go on from what is in OUT.work");
   verb->add_option("--threads", options->threads, "Threads that compute; 0: all there are")->capture_default_str();
   verb->add_flag("--quiet", options->quiet, "Only the JSON line");
   verb->add_flag("--json", options->json, "The last line is a JSON object with the results");
   const auto run = std::make_shared<Recorder>(*verb);
   verb->callback([options, run] { run->record([&] { Compress(*options, *run)(); }); });
-  set_example(
-      *verb,
-      "whittle compress m.safetensors --max-drop 0.5 --out m.wtl\n"
-      "  whittle compress m.safetensors --max-drop 1 --target latency --minutes 20 --crop 4 --flip --out m.wtl");
+  set_example(*verb,
+              "whittle compress m.safetensors --max-drop 0.5 --out m.wtl\n"
+              "  whittle compress m.safetensors --max-drop 1 --target latency --minutes 20 --crop 4 --flip --out m.wtl "
+              "--report m.html");
 }
 
 }  // namespace whittle::apps

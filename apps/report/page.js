@@ -5,6 +5,7 @@
 const doc = JSON.parse(document.getElementById('document').textContent);
 const main = d3.select('main');
 const charts = [];
+const judged = doc.model && doc.model.samples ? `${doc.model.samples.toLocaleString('en')} ${doc.model.split} samples` : '';
 let picked = null;  // ids of the runs that the brushes leave; null: there are no brushes
 
 // ---- Numbers and words ----------------------------------------------------------------
@@ -160,7 +161,7 @@ function verdict() {
     const n = promise.validation_samples;
     const bound = !known(chosen.bound) ? '' : (chosen.bound > 0 ? `drop at most ${fixed(chosen.bound, 2)} points` : 'no drop') +
         ` with ${number(promise.confidence || 95)} % confidence` + (n ? ` on ${count(n)} samples` : '');
-    const asked = known(promise.max_drop) ? `Asked for: a drop of at most ${number(promise.max_drop)} points` + (promise.target ? `, then ${promise.target}.` : '.') : '';
+    const asked = known(promise.max_drop) ? `Asked for: a drop of at most ${number(promise.max_drop)} points` + (promise.target ? `, then ${{size: 'the smallest', latency: 'the fastest'}[promise.target] || 'the smallest and fastest'}.` : '.') : '';
     return {say: [...gains(chosen), bound].filter(Boolean).join(', ') + '.',
             more: [`Chosen: ${chosen.name}. ${asked}${promise.supported === false ? ' The data cannot support this promise.' : ''}`, promise.why || chosen.why]};
   }
@@ -252,7 +253,7 @@ function front() {
 
 function techniques() {
   if (!has(doc.techniques)) return;
-  const place = section('techniques', 'Four ways to make it smaller', `Each was applied to this model and run on this machine: files as programs, one sample at a time, ${quality.word(doc.techniques)} on the same ${doc.model ? count(doc.model.samples) + ' ' + doc.model.split : ''} samples${doc.techniques.some((t) => known(t.low)) ? ' with its 95 % interval' : ''}.`);
+  const place = section('techniques', 'Four ways to make it smaller', `Each was applied to this model and run on this machine: files as programs, one sample at a time, ${quality.word(doc.techniques)} on the same ${judged || 'samples'}${doc.techniques.some((t) => known(t.low)) ? ' with its 95 % interval' : ''}.`);
   const base = doc.techniques[0];
   table(place, [words('technique', 'name'), words('data it needs', 'data_needed'),
                 {title: quality.word([base]), value: quality.of, text: quality.text}, {title: '95 %', value: () => 0, text: quality.range},
@@ -266,7 +267,7 @@ function techniques() {
 function sweeps() {
   const s = doc.sweeps || {};
   if (!has(s.bits) && !has(s.sparsity)) return;
-  const place = section('sweeps', 'How far it can go', `After training, without any more of it${doc.model ? `, on ${count(doc.model.samples)} ${doc.model.split} samples` : ''}.${[...s.bits || [], ...s.sparsity || []].some((r) => known(r.low)) ? ' Bars are 95 % intervals of each accuracy alone (Wilson).' : ''}`);
+  const place = section('sweeps', 'How far it can go', `After training, without any more of it${judged ? `, on ${judged}` : ''}.${[...s.bits || [], ...s.sparsity || []].some((r) => known(r.low)) ? ' Bars are 95 % intervals of each accuracy alone (Wilson).' : ''}`);
   const grid = place.append('div').attr('class', 'charts');
   // `free`: the end of the float model's line where no points lie.
   const sweep = (rows, key, options) => has(rows) && chart(grid, {

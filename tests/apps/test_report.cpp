@@ -3,7 +3,9 @@
 
 #include <doctest/doctest.h>
 
+#include <cstdint>
 #include <cstdlib>
+#include <filesystem>
 #include <fstream>
 #include <string>
 #include <utility>
@@ -133,6 +135,25 @@ TEST_SUITE("report") {
     }
     CHECK_FALSE(contains(dom, "<section id=\"layers\""));
     CHECK(contains(contents(folder / "c.html"), "Redistribution and use in source and binary forms"));
+  }
+
+  TEST_CASE("compress --report: one page with what was tried, what could be and what was kept" *
+            doctest::skip(!pages())) {
+    const TempFolder folder;
+    train(folder, "m.safetensors", {"--validation", "0.3"});
+    ok(folder, {"compress", folder / "m.safetensors", "--max-drop", "5", "--rungs", "1", "--budget", "40", "--quiet",
+                "--out", folder / "m.wtl", "--report", folder / "m.html"});
+    const std::string dom = opened(folder / "m.html");
+    for (const char* id : {"front", "techniques", "sweeps", "training", "layers", "sizes", "histograms"}) {
+      CAPTURE(id);
+      CHECK(contains(dom, "<section id=\"" + std::string(id) + "\""));
+    }
+    const Json document = Json::parse(contents(folder / "m.wtl.compress.json"));
+    uint64_t sum = 0;
+    for (const Json& part : document.at("sizes")) {
+      sum += part.at("bytes").get<uint64_t>();
+    }
+    CHECK(sum == std::filesystem::file_size(folder / "m.wtl"));
   }
 
   TEST_CASE("an empty document makes a page" * doctest::skip(!pages())) {
