@@ -39,7 +39,7 @@ struct Candidate {
   double bound = 0;                     // of the drop, in points
   std::vector<double> training_loss{};  // by epoch
 
-  double drop() const { return -100 * validation.difference; }  // in points
+  double drop() const { return 0 - 100 * validation.difference; }  // in points; 0 and never -0
   bool supports(const Promise& promise) const { return bound <= promise.max_drop; }
 };
 Json to_json(const Candidate& candidate);

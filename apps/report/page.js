@@ -12,7 +12,7 @@ let picked = null;  // ids of the runs that the brushes leave; null: there are n
 
 const has = (list) => Array.isArray(list) && list.length > 0;
 const known = (value) => typeof value === 'number' && isFinite(value);
-const fixed = (value, digits) => value.toLocaleString('en', {minimumFractionDigits: digits, maximumFractionDigits: digits});
+const fixed = (value, digits) => (Number(value.toFixed(digits)) || 0).toLocaleString('en', {minimumFractionDigits: digits, maximumFractionDigits: digits});
 const number = (value) => value === 0 ? '0' : Math.abs(value) >= 1e6 || Math.abs(value) < 1e-3 ? value.toExponential(2)
     : Number(value.toPrecision(4)).toLocaleString('en', {maximumFractionDigits: 6});
 const percent = (value, digits = 1) => fixed(100 * value, digits) + ' %';
