@@ -21,8 +21,7 @@ Json Result::json() const {
   return Json::parse(out.substr(begin == std::string::npos ? 0 : begin + 1), nullptr, /*allow_exceptions=*/false);
 }
 
-Running::Running(const TempFolder& folder, const std::vector<std::string>& arguments,
-                 const std::vector<std::string>& environment)
+Running::Running(const TempFolder& folder, const Words& arguments, const Words& environment)
     : out_(folder / "stdout"), err_(folder / "stderr") {
   process_ = ::fork();
   require(process_ >= 0, "running", "cannot start a process");
@@ -83,8 +82,7 @@ Result Running::wait() {
           .err = contents(err_)};
 }
 
-Result whittle_command(const TempFolder& folder, const std::vector<std::string>& arguments,
-                       const std::vector<std::string>& environment) {
+Result whittle_command(const TempFolder& folder, const Words& arguments, const Words& environment) {
   return Running(folder, arguments, environment).wait();
 }
 
@@ -97,7 +95,7 @@ bool one_line(const std::string& text) { return std::ranges::count(text, '\n') =
 
 bool contains(const std::string& text, const std::string& part) { return text.find(part) != std::string::npos; }
 
-std::string refused(const TempFolder& folder, const std::vector<std::string>& arguments) {
+std::string refused(const TempFolder& folder, const Words& arguments) {
   const Result result = whittle_command(folder, arguments);
   CAPTURE(result.err);
   CHECK(result.exit_code == 1);

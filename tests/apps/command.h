@@ -12,6 +12,13 @@
 
 namespace whittle {
 
+using Words = std::vector<std::string>;
+
+inline Words operator+(Words words, const Words& more) {
+  words.insert(words.end(), more.begin(), more.end());
+  return words;
+}
+
 struct Result {
   int exit_code;  // or minus the signal that ended it
   std::string out;
@@ -24,8 +31,7 @@ struct Result {
 // A command that has been started, with its output going to files of the folder.
 class Running {
  public:
-  Running(const TempFolder& folder, const std::vector<std::string>& arguments,
-          const std::vector<std::string>& environment);
+  Running(const TempFolder& folder, const Words& arguments, const Words& environment);
   Running(const Running&) = delete;
   Running& operator=(const Running&) = delete;
   ~Running();
@@ -42,11 +48,10 @@ class Running {
 };
 
 // Runs it to its end. `environment` holds NAME=VALUE beside what there is; NAME= takes a variable away.
-Result whittle_command(const TempFolder& folder, const std::vector<std::string>& arguments,
-                       const std::vector<std::string>& environment = {});
+Result whittle_command(const TempFolder& folder, const Words& arguments, const Words& environment = {});
 
 // Runs a command that must be refused in one sentence, which is returned.
-std::string refused(const TempFolder& folder, const std::vector<std::string>& arguments);
+std::string refused(const TempFolder& folder, const Words& arguments);
 
 std::string contents(const std::filesystem::path& path);
 bool one_line(const std::string& text);

@@ -51,8 +51,6 @@ class Bash {
   TempFolder folder_;
 };
 
-using Words = std::vector<std::string>;
-
 bool has(const Words& words, const std::string& word) { return std::ranges::count(words, word) == 1; }
 
 }  // namespace

@@ -15,13 +15,6 @@ namespace whittle {
 
 namespace {
 
-using Words = std::vector<std::string>;
-
-Words operator+(Words words, const Words& more) {
-  words.insert(words.end(), more.begin(), more.end());
-  return words;
-}
-
 std::string trained(const TempFolder& folder) {
   const std::string file = folder / "m.safetensors";
   const Result result =

@@ -20,8 +20,6 @@ namespace whittle {
 
 namespace {
 
-using Words = std::vector<std::string>;
-
 // A small net of every kind of layer that makes codes, quantized and exported.
 std::string exported(const TempFolder& folder, const Words& model) {
   const std::string m = folder / "m.safetensors", q = folder / "q.safetensors", wtl = folder / "q.wtl";

@@ -18,8 +18,6 @@ namespace whittle {
 
 namespace {
 
-using Words = std::vector<std::string>;
-
 Result succeeded(const TempFolder& folder, const Words& words) {
   Result result = whittle_command(folder, words);
   CAPTURE(words[0]);

@@ -23,8 +23,6 @@ namespace whittle {
 namespace {
 
 namespace report = apps::report;
-using Words = std::vector<std::string>;
-
 bool pages() { return report::available() && report::Browser::available(); }
 
 void ok(const TempFolder& folder, const Words& arguments) {

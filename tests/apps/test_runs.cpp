@@ -21,13 +21,6 @@ namespace {
 using apps::Filter;
 using apps::Run;
 using apps::RunStore;
-using Words = std::vector<std::string>;
-
-Words operator+(Words words, const Words& more) {
-  words.insert(words.end(), more.begin(), more.end());
-  return words;
-}
-
 // A net that learns the moons in a fraction of a second.
 Words moons(const TempFolder& folder, const std::string& name, int seed) {
   return {"train",     "--model", "mlp",    "--hidden",           "16,8",    "--data", "moons",      "--epochs", "3",

@@ -18,13 +18,6 @@ namespace whittle {
 
 namespace {
 
-using Words = std::vector<std::string>;
-
-Words operator+(Words words, const Words& more) {
-  words.insert(words.end(), more.begin(), more.end());
-  return words;
-}
-
 const Words kMoons = {"train", "--model", "mlp", "--hidden", "16,8", "--data", "moons", "--threads", "1", "--epochs"};
 
 // Long enough, at some 0.1 s an epoch, to be stopped in the middle.
