@@ -11,6 +11,7 @@
 #include "compress/lottery.h"
 #include "core/json.h"
 #include "layers/model_checkpoint.h"
+#include "tests/support/folder_contents.h"
 #include "tests/support/message.h"
 #include "tests/support/temp_folder.h"
 #include "tests/train/small_training.h"
@@ -57,15 +58,6 @@ struct Starts {
 
 prune::Mask mask_in(const Checkpoint& checkpoint, const std::string& name) {
   return prune::Mask::of(checkpoint.at(name + "/mask").to_tensor());
-}
-
-std::map<std::string, std::string> contents_of(const std::filesystem::path& folder) {
-  std::map<std::string, std::string> files;
-  for (const auto& entry : std::filesystem::directory_iterator(folder)) {
-    std::ifstream stream(entry.path(), std::ios::binary);
-    files[entry.path().filename().string()] = {std::istreambuf_iterator<char>(stream), {}};
-  }
-  return files;
 }
 
 bool contains_text(const std::string& text, const std::string& part) { return text.find(part) != std::string::npos; }

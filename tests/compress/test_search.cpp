@@ -18,6 +18,7 @@
 #include "layers/summary.h"
 #include "quant/post_training.h"
 #include "tests/deploy/run_program.h"
+#include "tests/support/folder_contents.h"
 #include "tests/support/message.h"
 #include "tests/support/same_bits.h"
 #include "tests/support/temp_folder.h"
@@ -79,15 +80,6 @@ SearchOptions options(const std::filesystem::path& folder) {
 
 SearchResult search_in(const SearchOptions& o, FitObserver* observer = nullptr) {
   return search(*trained().model, trained().description, trained().splits, o, {}, observer);
-}
-
-std::map<std::string, std::string> contents_of(const std::filesystem::path& folder) {
-  std::map<std::string, std::string> files;
-  for (const auto& entry : std::filesystem::directory_iterator(folder)) {
-    std::ifstream stream(entry.path(), std::ios::binary);
-    files[entry.path().filename().string()] = {std::istreambuf_iterator<char>(stream), {}};
-  }
-  return files;
 }
 
 }  // namespace
