@@ -4,9 +4,7 @@
 
 #include <atomic>
 #include <cmath>
-#include <fstream>
 #include <functional>
-#include <iterator>
 
 #include "compress/lottery.h"
 #include "core/json.h"

@@ -5,8 +5,6 @@
 #include <algorithm>
 #include <atomic>
 #include <cmath>
-#include <fstream>
-#include <iterator>
 #include <map>
 
 #include "compress/search.h"
