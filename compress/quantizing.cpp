@@ -1,8 +1,10 @@
 #include "compress/quantizing.h"
 
 #include <algorithm>
+#include <optional>
 
 #include "core/error.h"
+#include "datasets/loader.h"
 #include "layers/statistics.h"
 
 namespace whittle::inline WHITTLE_PRECISION::compress {
@@ -30,12 +32,17 @@ quant::Batches calibration_batches(const data::Dataset& data, int64_t samples) {
 }
 
 FitHooks quantizing_hooks(const quant::TrainingPlan& plan, Module& model, const Shape& input,
-                          const data::Dataset& train) {
+                          const data::Dataset& train, const data::AugmentOptions& augment) {
   return {.after_step =
-              [&plan, &model, input, &train](const FitHooks::Point& at) {
+              [&plan, &model, input, train, augment](const FitHooks::Point& at) {
                 if (at.step == plan.freeze_at(at.steps)) {
-                  constexpr int64_t kSamples = 2048;
-                  measure_statistics(model, calibration_batches(train, kSamples)());
+                  constexpr int64_t kBatches = 64;
+                  data::DataLoader loader(
+                      train, {.batch = std::min<int64_t>(64, train.size()), .workers = 0, .augment = augment});
+                  measure_statistics(model, [&loader, left = kBatches]() mutable {
+                    const std::optional<data::Batch> batch = left-- > 0 ? loader.next() : std::nullopt;
+                    return batch.has_value() ? batch->inputs : Tensor();
+                  });
                 }
                 quant::after_step(model, input, plan, at.step, at.steps);
               },

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "datasets/augment.h"
 #include "datasets/dataset.h"
 #include "quant/improve.h"
 #include "quant/training.h"
@@ -18,9 +19,10 @@ std::vector<int64_t> spread_over(const data::Dataset& data, int64_t samples);
 quant::Batches calibration_batches(const data::Dataset& data, int64_t samples);
 
 // Phases of the plan change when their step is done, and what is kept is on fixed grids. Before the freeze the norms'
-// statistics are measured on samples spread over `train`. All but the shape of a batch of one must outlive the
-// training.
+// statistics are measured on some of the training data as training sees them: without its augmentation they are others,
+// and half a point of accuracy is lost. `plan` and `model` must outlive the training; `input` is the shape of a batch
+// of one.
 FitHooks quantizing_hooks(const quant::TrainingPlan& plan, Module& model, const Shape& input,
-                          const data::Dataset& train);
+                          const data::Dataset& train, const data::AugmentOptions& augment);
 
 }  // namespace whittle::inline WHITTLE_PRECISION::compress

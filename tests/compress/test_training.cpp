@@ -14,6 +14,7 @@
 #include "compress/quantizing.h"
 #include "core/ops.h"
 #include "core/parallel.h"
+#include "datasets/loader.h"
 #include "datasets/registry.h"
 #include "layers/linear.h"
 #include "layers/sequential.h"
@@ -177,10 +178,14 @@ TEST_SUITE("quantizing") {
       return std::pair{layer.norm.running_mean, layer.norm.running_variance};
     };
     const auto by_hooks = norm_after([&](Module& net) {
-      compress::quantizing_hooks(plan, net, {1, 2}, splits.train).after_step(kFreeze);
+      compress::quantizing_hooks(plan, net, {1, 2}, splits.train, {}).after_step(kFreeze);
     });
     const auto by_hand = norm_after([&](Module& net) {
-      measure_statistics(net, compress::calibration_batches(splits.train, splits.train.size())());
+      data::DataLoader loader(splits.train, {.batch = 64, .workers = 0});
+      measure_statistics(net, [&] {
+        const auto batch = loader.next();
+        return batch.has_value() ? batch->inputs : Tensor();
+      });
       quant::freeze(net, {1, 2});
     });
     const auto of_a_batch = norm_after([&](Module& net) { quant::freeze(net, {1, 2}); });
