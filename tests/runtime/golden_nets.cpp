@@ -41,7 +41,7 @@ bool in_onnx_runtime(const runtime::OpSpec& op) {
 
 std::string codes_text(const std::vector<uint8_t>& bytes, Type type) {
   std::string text;
-  for (size_t i = 0; i < bytes.size(); i += runtime::bytes_of(type)) {
+  for (size_t i = 0; i < bytes.size(); i += runtime::width_of(type) / 8) {
     const int code =
         type == Type::kS8 ? runtime::read<int8_t>(bytes.data() + i) : runtime::read<int16_t>(bytes.data() + i);
     text += (i == 0 ? "" : " ") + std::to_string(code);
