@@ -90,7 +90,7 @@ void write_by_oracle(const std::filesystem::path& folder, int nets) {
 }  // namespace whittle
 
 int main(int argc, char** argv) {
-  const int nets = argc == 3 ? std::atoi(argv[2]) : 12;  // of each kind
+  const int nets = argc == 3 ? std::atoi(argv[2]) : 16;  // of each kind
   if (argc < 2 || argc > 3 || nets < 1) {
     std::fputs("golden_nets FOLDER [NETS]\n", stderr);
     return 2;

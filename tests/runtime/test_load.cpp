@@ -365,7 +365,7 @@ const std::vector<Hostile>& hostile_narrow_files(uint32_t bits) {
        conv_edit(6, [](int byte) { return (byte & 0x0f) | 0x20; })},
       {"a bit behind a row", Status::kConstant, conv_edit(6, [](int byte) { return byte | 0x40; })},
       {"a code behind a row", Status::kConstant, conv_edit(13, [](int byte) { return byte | 0xc0; })},
-      {"another weight", Status::kBound, conv_edit(0, [](int byte) { return byte == 0x55 ? 0 : 0x55; })},
+      {"another weight", Status::kBound, conv_edit(0, [](int byte) { return byte == 0 ? 0x55 : 0; })},
       {"weights said to have 4 bits", Status::kConstant, type_edit(S::kConv, Type::kS4)},
       {"weights said to have 8 bits", Status::kConstant, type_edit(S::kDepthwise, Type::kS8)},
   };
