@@ -54,6 +54,14 @@ std::vector<int8_t> codes_of(const runtime::ValueSpec& value) {
   return codes_stored(value.constant, value.dims[0], row, bits);
 }
 
+// Of so many samples of a net of the zoo.
+Shape batch_of(const char* name, const zoo::Options& options, int64_t samples) {
+  const Shape sample = *zoo::describe(name, options).options.input;
+  std::vector<int64_t> extents{samples};
+  extents.insert(extents.end(), sample.dims().begin(), sample.dims().end());
+  return Shape(extents);
+}
+
 // Ends in a function of whole rows, which runs in float.
 bool ends_in_softmax(Module& net, const Shape& input) {
   const auto* const last = dynamic_cast<const Activation*>(trace(net, input).calls.back().module);
@@ -166,12 +174,7 @@ TEST_SUITE("lower") {
       CAPTURE(net.name);
       const auto model = zoo::make(net.name, net.options);
       const RngKey key = RngKey{.seed = test_seed()}.child(net.name);
-      const Shape input = [&] {
-        const Shape sample = *zoo::describe(net.name, net.options).options.input;
-        std::vector<int64_t> extents{net.images};
-        extents.insert(extents.end(), sample.dims().begin(), sample.dims().end());
-        return Shape(extents);
-      }();
+      const Shape input = batch_of(net.name, net.options, net.images);
       scatter(*model, key);
       const quant::Batches batches = noise_batches(input, 2, key.child("calibration"));
       struct Form {
@@ -230,7 +233,7 @@ TEST_SUITE("lower") {
         CAPTURE(bits);
         const auto model = zoo::make(name);
         const RngKey key = RngKey{.seed = test_seed()}.child(name).child(static_cast<uint64_t>(bits));
-        const Shape input = with_batch(*zoo::describe(name).options.input, 2);
+        const Shape input = batch_of(name, {}, 2);
         scatter(*model, key);
         quant::quantize(*model, input, {.spec = quant::usual_spec(bits, bits)}, noise_batches(input, 1, key));
         const Tensor batch = noise(input, key.child("x"));
