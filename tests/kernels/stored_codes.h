@@ -14,13 +14,8 @@ namespace whittle {
 inline uint32_t draw_bits(Draw& draw) { return uint32_t{8} >> draw.in(0, 2); }
 inline int64_t largest_of(uint32_t bits) { return (int64_t{1} << (bits - 1)) - 1; }
 
-inline size_t stored_row(size_t codes, uint32_t bits) {
-  size_t bytes = 0;
-  while (8 * bytes < codes * bits) {
-    ++bytes;
-  }
-  return bytes;
-}
+// Whole bytes, and another one for what is left.
+inline size_t stored_row(size_t codes, uint32_t bits) { return codes * bits / 8 + (codes * bits % 8 != 0 ? 1 : 0); }
 
 // Bit b of code i of row r is bit (i bits + b) of the row, counted from the lowest of its first byte.
 template <class Code>
