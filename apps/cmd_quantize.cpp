@@ -46,6 +46,7 @@ struct Options {
   bool asymmetric_weights = false;
   bool symmetric_activations = false;
   std::vector<std::string> skip;
+  std::vector<std::string> layer_bits;
   int edge_bits = 0;
   int sum_bits = 0;
   bool equalize = false;
@@ -118,6 +119,9 @@ quant::QuantSpec spec_of(const Options& options) {
   spec.weights.symmetric = !options.asymmetric_weights;
   spec.activations.symmetric = spec.activations.symmetric || options.symmetric_activations;
   spec.skip = options.skip;
+  for (const std::string& layer : options.layer_bits) {
+    spec.bits.push_back(quant::layer_bits_from("quantize", layer));
+  }
   spec.edge_bits = options.edge_bits;
   spec.sum_bits = options.sum_bits;
   spec.levels = levels_of(options);
@@ -356,6 +360,10 @@ void add_quantize(CLI::App& program) {
                  "Weight grids with zero-points (simulation only)");
   verb->add_flag("--symmetric-activations", options->symmetric_activations, "Activation grids without zero-points");
   verb->add_option("--skip", options->skip, "Layers left in float, by path; * at the end stands for anything")
+      ->delimiter(',');
+  verb->add_option(
+          "--layer-bits", options->layer_bits,
+          "Bits of single layers, which go before all other rules: conv1=4,fc=8a8 (of weights; of results, too)")
       ->delimiter(',');
   verb->add_option("--edge-bits", options->edge_bits,
                    "Bits of the network's input, first and last layer; 0: as the others")

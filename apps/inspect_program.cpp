@@ -30,7 +30,8 @@ using runtime::ValueRecord;
 struct OpRow {
   const char* kind;
   std::string name;
-  std::string result;  // "s8[1,32,32,16]"
+  std::string result;     // "s8[1,32,32,16]"
+  const char* type = "";  // of its weights
   uint64_t weights = 0;
   uint64_t others = 0;  // biases, multipliers, bounds, tables
   uint64_t bound = 0;   // the largest of its accumulators; 0 where there is none
@@ -49,7 +50,10 @@ std::vector<OpRow> rows_of(const Program& program) {
   for (uint32_t i = 0; i < program.op_count(); ++i) {
     const OpRecord op = program.op(i);
     OpRow row{.kind = name_of(op.kind), .name = program.name(op.name), .result = text_of(program.value(op.output))};
-    row.weights = op.weights == kNone ? 0 : runtime::bytes_of(program.value(op.weights));
+    if (op.weights != kNone) {
+      row.type = name_of(program.value(op.weights).type);
+      row.weights = runtime::bytes_of(program.value(op.weights));
+    }
     for (const uint32_t v : {op.bias, op.multipliers, op.bounds, op.table}) {
       row.others += v == kNone ? 0 : runtime::bytes_of(program.value(v));
     }
@@ -249,12 +253,13 @@ void print_ops(const Program& program) {
   };
   std::cout << "\n  op  kind             ";
   name("name");
-  std::cout << std::right << std::setw(10) << "weights" << std::setw(10) << "others"
+  std::cout << "type" << std::right << std::setw(10) << "weights" << std::setw(10) << "others"
             << "  bits  result\n";
   for (size_t i = 0; i < rows.size(); ++i) {
     std::cout << std::right << std::setw(4) << i << "  " << std::left << std::setw(17) << rows[i].kind;
     name(printable(rows[i].name));
-    std::cout << std::right << std::setw(10) << rows[i].weights << std::setw(10) << rows[i].others << std::setw(6)
+    std::cout << std::setw(4) << rows[i].type << std::right << std::setw(10) << rows[i].weights << std::setw(10)
+              << rows[i].others << std::setw(6)
               << (rows[i].bound == 0 ? "" : std::to_string(1 + std::bit_width(rows[i].bound))) << "  " << rows[i].result
               << '\n';
   }

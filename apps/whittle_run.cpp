@@ -135,18 +135,17 @@ void print_info(const Program& p) {
     print_value(p, "output", p.output(i));
   }
 
-  uint64_t by_type[7] = {};
   uint64_t weights = 0;
   uint64_t constants = 0;
-  std::printf("\n%4s %-16s %-28s %12s  result\n", "op", "kind", "name", "constants");
+  std::printf("\n%4s %-16s %-28s %7s %12s  result\n", "op", "kind", "name", "weights", "constants");
   for (uint32_t i = 0; i < p.op_count(); ++i) {
     const OpRecord op = p.op(i);
     uint64_t bytes = 0;
     for (const uint32_t v : {op.weights, op.bias, op.multipliers, op.table}) {
       bytes += v == kNone ? 0 : bytes_of(p.value(v));
     }
-    std::printf("%4u %-16s %-28s %12llu  ", i, name_of(op.kind), p.name(op.name),
-                static_cast<unsigned long long>(bytes));
+    std::printf("%4u %-16s %-28s %7s %12llu  ", i, name_of(op.kind), p.name(op.name),
+                op.weights == kNone ? "" : name_of(p.value(op.weights).type), static_cast<unsigned long long>(bytes));
     print_shape(p.value(op.output));
     std::printf("\n");
   }
@@ -154,7 +153,6 @@ void print_info(const Program& p) {
     const ValueRecord v = p.value(i);
     if (v.place == Place::kConstant) {
       constants += bytes_of(v);
-      by_type[static_cast<int>(v.type)] += bytes_of(v);
       weights += v.rank > 1 ? bytes_of(v) : 0;
     }
   }

@@ -12,8 +12,7 @@
 // is climbed and what is kept says candidate.h; test data are never looked at, and validation data by nothing but the
 // test: each training ends with its last epoch.
 //
-// Weights have eight bits throughout, since a program stores a byte for each: fewer bits would cost accuracy and save
-// nothing.
+// Weights have eight bits throughout: what fewer would cost in accuracy is not searched.
 //
 // Everything finished is in a folder, and whoever was stopped, at any moment, goes on there and ends with the same
 // bytes:

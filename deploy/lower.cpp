@@ -349,7 +349,7 @@ class Lowering {
         }
         multipliers.push_back(bits_of(arithmetic::multiplier(from->scale, scales[c], to->scale)));
       }
-      op.weights = constant(call.path + "/weight", Type::kS8, weight_dims, weight_codes(weights));
+      op.weights = spec_.add_weights(call.path + "/weight", weight_dims, weight_codes(weights));
       op.bias = constant(call.path + "/bias", Type::kS32, {channels}, bias_codes);
       op.multipliers = constant(call.path + "/multipliers", Type::kU32, {channels}, multipliers);
       std::tie(op.lo, op.hi) = limits(to, act);
@@ -363,7 +363,7 @@ class Lowering {
       biases[c] = bias.value().data()[c];
     }
     if (grids != nullptr) {
-      op.weights = constant(call.path + "/weight", Type::kS8, weight_dims, weight_codes(weights));
+      op.weights = spec_.add_weights(call.path + "/weight", weight_dims, weight_codes(weights));
       op.multipliers = constant(call.path + "/scales", Type::kF32, {channels}, scales);
       if (dynamic) {
         op.scratch = activation(call.path + "/codes", shape_in(x), Grid{1, 0, -128, 127});
@@ -525,14 +525,6 @@ class Lowering {
 
   // ---- Memory ----
 
-  static int64_t bytes_of(const runtime::ValueSpec& value) {
-    int64_t bytes = runtime::bytes_of(value.type);
-    for (const uint32_t extent : value.dims) {
-      bytes *= extent;
-    }
-    return bytes;
-  }
-
   Lowered planned() {
     Lowered lowered;
     const std::vector<runtime::Life> lives = runtime::lives(spec_);
@@ -541,7 +533,7 @@ class Lowering {
       if (!spec_.values[v].is_constant()) {
         block_of[v] = static_cast<int>(lowered.blocks.size());
         lowered.blocks.push_back({.name = spec_.values[v].name,
-                                  .bytes = bytes_of(spec_.values[v]),
+                                  .bytes = static_cast<int64_t>(runtime::bytes_of(spec_.values[v])),
                                   .first = lives[v].first,
                                   .last = lives[v].last});
         lowered.arena.push_back(v);
@@ -553,7 +545,7 @@ class Lowering {
       for (const uint32_t x : op.inputs) {
         const bool fits = runtime::works_in_place(op.kind) && !spec_.values[x].is_constant() && !replaced[x] &&
                           lives[x].last == static_cast<int>(i) &&
-                          bytes_of(spec_.values[x]) == bytes_of(spec_.values[op.output]);
+                          runtime::bytes_of(spec_.values[x]) == runtime::bytes_of(spec_.values[op.output]);
         if (fits) {
           lowered.blocks[static_cast<size_t>(block_of.at(op.output))].replaces = block_of.at(x);
           replaced[x] = true;

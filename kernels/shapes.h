@@ -32,6 +32,9 @@ struct ConvShape {
   int32_t batch;
   int32_t in_channels, out_channels, groups;
   Window window;
+
+  // Weights of an output channel.
+  constexpr int32_t filter() const { return window.kernel_h * window.kernel_w * (in_channels / groups); }
 };
 
 // A fully connected layer is a convolution over images of one pixel.

@@ -105,7 +105,7 @@ class Plan {
       return 0;
     }
     for (const LayerBits& other : spec_.bits) {
-      if (matches({other.layer}, call.path)) {
+      if (other.*part > 0 && matches({other.layer}, call.path)) {
         return other.*part;
       }
     }

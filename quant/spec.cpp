@@ -7,6 +7,7 @@
 
 #include "core/error.h"
 #include "core/json.h"
+#include "quant/words.h"
 
 namespace whittle::inline WHITTLE_PRECISION::quant {
 
@@ -105,6 +106,20 @@ LevelSpec level_spec_from(const Json& json) {
     spec.output_error = json.at("output_error").get<double>();
   }
   return spec;
+}
+
+LayerBits layer_bits_from(const char* op, const std::string& text) {
+  const size_t equals = text.rfind('=');
+  require(equals != std::string::npos && equals > 0, op, "'", text, "' does not say a layer's bits, as fc=4 does");
+  const std::vector<std::string> bits = parts_of(std::string_view(text).substr(equals + 1), 'a');
+  LayerBits layer{.layer = text.substr(0, equals), .weights = number_in<int>(op, bits[0], text)};
+  require(layer.weights >= 1 && layer.weights <= 16, op, "'", text, "': bits of weights are 1 to 16");
+  if (bits.size() > 1) {
+    layer.activations = number_in<int>(op, bits[1], text);
+    require(bits.size() == 2 && layer.activations >= 2 && layer.activations <= 16, op, "'", text,
+            "': bits of activations are 2 to 16");
+  }
+  return layer;
 }
 
 bool matches(const std::vector<std::string>& patterns, std::string_view path) {

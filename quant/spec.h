@@ -61,12 +61,14 @@ struct LevelSpec {
   friend bool operator==(const LevelSpec&, const LevelSpec&) = default;
 };
 
-// Other bits for some layers: for their weights, and for what they give.
+// Other bits for some layers: for their weights, and for what they give. 0: as everything else.
 struct LayerBits {
   std::string layer;  // a path; "*" at the end stands for anything
-  int weights = 8;
-  int activations = 8;
+  int weights = 0;
+  int activations = 0;
 };
+// From "fc=4", the bits of its weights, or "fc=4a8", those of its result, too. Throws Error, as `op`, in one sentence.
+LayerBits layer_bits_from(const char* op, const std::string& text);
 
 struct QuantSpec {
   TensorSpec weights{.per = Granularity::kChannel};

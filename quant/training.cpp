@@ -37,6 +37,10 @@ void read_word(const std::string& word, TrainingPlan& plan) {
       spec.sum_bits = number_in<int>("qat", value, word);
     } else if (key == "skip") {
       spec.skip = parts_of(value, '+');
+    } else if (key == "layers") {
+      for (const std::string& layer : parts_of(value, '+')) {
+        spec.bits.push_back(layer_bits_from("qat", layer));
+      }
     } else if (key == "observe") {
       plan.observe = number_in<double>("qat", value, word);
     } else if (key == "freeze") {
@@ -48,7 +52,8 @@ void read_word(const std::string& word, TrainingPlan& plan) {
     } else if (key == "terms") {
       levels().terms = number_in<int>("qat", value, word);
     } else {
-      fail("qat", "'", key, "' is not known; there are edges, sums, skip, observe, freeze, grid, rounding and terms");
+      fail("qat", "'", key,
+           "' is not known; there are edges, sums, layers, skip, observe, freeze, grid, rounding and terms");
     }
     return;
   }

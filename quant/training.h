@@ -11,6 +11,7 @@
 //   symmetric                          activations without zero-points
 //   edges=8                            bits of the network's input, first and last layer
 //   sums=8                             bits of results that only sums and pools read
+//   layers=PATH=4+PATH=8a8             bits of single layers: of weights, and of results
 //   skip=PATH+PATH                     layers left in float
 //   observe=SHARE, freeze=SHARE        of the steps
 //   grid=NAME                          weights on another grid (quant/levels.h), from the first step to the last;

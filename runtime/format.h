@@ -1,7 +1,7 @@
 // The layout of a program file, field by field as in docs/format.md.
 //
 // Records are copied out of the bytes with read(), which needs no alignment. The writer
-// (hosted/builder.cpp) and the loader (load.cpp) share this file and nothing else.
+// (hosted/builder.cpp) and the loader (load.cpp) share this file, and kernels/weights.h, and nothing else.
 //
 // Freestanding, and without a float: scales are the bits of binary32 numbers.
 #pragma once
@@ -9,11 +9,13 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "kernels/weights.h"
+
 namespace whittle::runtime {
 
 inline constexpr uint8_t kMagic[8] = {0x89, 'W', 'T', 'L', 0x0d, 0x0a, 0x1a, 0x0a};
 inline constexpr uint8_t kEndMark[4] = {'L', 'T', 'W', 0x0a};
-inline constexpr uint32_t kVersion = 2;
+inline constexpr uint32_t kVersion = 3;
 inline constexpr uint32_t kNone = 0xffffffff;      // no value; not written by an op
 inline constexpr uint64_t kSectionAlignment = 64;  // of sections in the file
 inline constexpr uint64_t kAlignment = 16;         // of values, of the file in memory and of the arena
@@ -22,7 +24,7 @@ inline constexpr uint32_t kMaxRank = 8;
 inline constexpr uint32_t kMaxExtent = 1u << 24;  // of kernels, strides, dilations, paddings
 inline constexpr uint64_t kMaxValueBytes = 0x7fffffff;
 
-enum class Type : uint8_t { kS8 = 1, kS16 = 2, kS32 = 3, kF32 = 4, kF16 = 5, kU32 = 6, kU64 = 7 };
+enum class Type : uint8_t { kS8 = 1, kS16 = 2, kS32 = 3, kF32 = 4, kF16 = 5, kU32 = 6, kU64 = 7, kS4 = 8, kS2 = 9 };
 enum class Place : uint8_t { kArena = 0, kConstant = 1 };
 
 enum class OpKind : uint32_t {
@@ -124,22 +126,30 @@ inline Record read(const uint8_t* bytes) {
 
 constexpr uint64_t round_up(uint64_t x, uint64_t alignment) { return (x + alignment - 1) / alignment * alignment; }
 
-constexpr uint32_t bytes_of(Type type) {
+// Bits of a number.
+constexpr uint32_t width_of(Type type) {
   switch (type) {
+    case Type::kS2:
+      return 2;
+    case Type::kS4:
+      return 4;
     case Type::kS8:
-      return 1;
+      return 8;
     case Type::kS16:
     case Type::kF16:
-      return 2;
+      return 16;
     case Type::kS32:
     case Type::kF32:
     case Type::kU32:
-      return 4;
+      return 32;
     case Type::kU64:
-      return 8;
+      return 64;
   }
   return 0;
 }
+
+// Of weights: codes that their rows hold as kernels/weights.h says.
+constexpr bool is_weight_code(Type type) { return type == Type::kS8 || type == Type::kS4 || type == Type::kS2; }
 
 // Of a record that was checked, or that is small.
 constexpr uint64_t elements(const ValueRecord& value) {
@@ -149,7 +159,15 @@ constexpr uint64_t elements(const ValueRecord& value) {
   }
   return product;
 }
-constexpr uint64_t bytes_of(const ValueRecord& value) { return elements(value) * bytes_of(value.type); }
+// Each row, which is what one number of the first extent has, begins at a byte.
+constexpr uint64_t bytes_of(Type type, const uint32_t* dims, uint64_t rank) {
+  uint64_t row = 1;
+  for (uint64_t i = 1; i < rank; ++i) {
+    row *= dims[i];
+  }
+  return dims[0] * kernels::bytes_of_row(row, width_of(type));
+}
+constexpr uint64_t bytes_of(const ValueRecord& value) { return bytes_of(value.type, value.dims, value.rank); }
 
 // May an op of this kind write over its input?
 constexpr bool works_in_place(OpKind kind) {

@@ -158,12 +158,12 @@ class Loader {
   }
 
   bool check_extents(const ValueRecord& v) {
-    if (!need(bytes_of(v.type) != 0 && v.rank >= 1 && v.rank <= kMaxRank &&
+    if (!need(width_of(v.type) != 0 && v.rank >= 1 && v.rank <= kMaxRank &&
                   (v.place == Place::kArena || v.place == Place::kConstant) && v.zero == 0 && is_name(v.name),
               Status::kValue)) {
       return false;
     }
-    uint64_t bytes = bytes_of(v.type);
+    uint64_t bytes = kernels::bytes_of_row(1, width_of(v.type));  // no less than of numbers that share a byte
     for (uint32_t i = 0; i < kMaxRank; ++i) {
       if (!need(i < v.rank ? v.dims[i] >= 1 : v.dims[i] == 0, Status::kValue)) {
         return false;
@@ -452,14 +452,14 @@ class Loader {
       return false;
     }
     if (is_code(x.type)) {
-      return need(w.type == Type::kS8, Status::kType) && need(op.scratch == kNone, Status::kOp) &&
+      return need(is_weight_code(w.type), Status::kType) && need(op.scratch == kNone, Status::kOp) &&
              check_vector(op.bias, Type::kS32, out) && check_multipliers(op.multipliers, Type::kU32, out) &&
              check_bounds(op, w, x.type == Type::kS8 ? 127 : 32767, x.zero_point);
     }
     if (!check_vector(op.bias, Type::kF32, out) || !check_numbers(op.bias)) {
       return false;
     }
-    if (w.type != Type::kS8) {
+    if (!is_weight_code(w.type)) {
       features_ |= w.type == Type::kF16 ? kHalf : 0;
       return need(w.type == Type::kF32 || w.type == Type::kF16, Status::kType) &&
              need(op.scratch == kNone && op.multipliers == kNone && op.bounds == kNone, Status::kOp);
@@ -469,7 +469,7 @@ class Loader {
     }
     if (op.scratch == kNone) {
       features_ |= kHybrid;
-      return need(op.bounds == kNone, Status::kOp);
+      return need(op.bounds == kNone, Status::kOp) && check_codes(op, w, [](uint32_t, uint64_t) { return true; });
     }
     features_ |= kDynamic;
     if (!need(is_activation(op.scratch) && op.scratch != op.output, Status::kOp)) {
@@ -522,16 +522,7 @@ class Loader {
     const int32_t up = limit - zero_point;
     const int32_t down = zero_point + limit + 1;
     const auto farthest = static_cast<uint64_t>(up > down ? up : down);
-    const uint64_t per_channel = elements(w) / w.dims[0];
-    const auto* weight = reinterpret_cast<const int8_t*>(p_.constant(op.weights));
-    for (uint32_t o = 0; o < w.dims[0]; ++o) {
-      uint64_t sum = 0;
-      for (uint64_t k = 0; k < per_channel; ++k, ++weight) {
-        if (!need(*weight != -128, Status::kConstant)) {
-          return false;
-        }
-        sum += static_cast<uint64_t>(*weight < 0 ? -*weight : *weight);
-      }
+    return check_codes(op, w, [&](uint32_t o, uint64_t sum) {
       uint64_t bound = farthest * sum;
       if (p_.value(op.bias).type == Type::kS32) {
         const auto bias = static_cast<int32_t>(word(op.bias, o));
@@ -540,11 +531,33 @@ class Loader {
         }
         bound += static_cast<uint64_t>(bias < 0 ? -bias : bias);
       }
-      if (!need(p_.bound(op, o) == bound && (wide || bound <= kMaxAccumulator), Status::kBound)) {
-        return false;
+      return need(p_.bound(op, o) == bound && (wide || bound <= kMaxAccumulator), Status::kBound);
+    });
+  }
+
+  // Weights without the code that has no opposite, and without bits behind the last of a row; row(o, sum of |code|)
+  // looks at each.
+  template <class Row>
+  bool check_codes(const OpRecord& op, const ValueRecord& w, Row row) {
+    const uint64_t count = elements(w) / w.dims[0];
+    const uint64_t used = count * width_of(w.type) % 8;  // bits of the last byte; 0: all
+    bool good = true;
+    kernels::with_rows(p_.codes(op.weights), static_cast<int64_t>(count), [&](const auto& rows) {
+      for (uint32_t o = 0; good && o < w.dims[0]; ++o) {
+        const auto weights = rows[o];
+        good =
+            need(used == 0 || static_cast<uint8_t>(weights.bytes[rows.row_bytes - 1]) >> used == 0, Status::kConstant);
+        int32_t lowest = 0;
+        uint64_t sum = 0;
+        for (uint64_t k = 0; k < count; ++k) {
+          const int32_t code = weights[static_cast<ptrdiff_t>(k)];
+          lowest = code < lowest ? code : lowest;
+          sum += static_cast<uint64_t>(code < 0 ? -code : code);
+        }
+        good = good && need(lowest > weights.kLowest, Status::kConstant) && row(o, sum);
       }
-    }
-    return true;
+    });
+    return good;
   }
 
   bool check_add(const OpRecord& op, const ValueRecord& x, const ValueRecord& y) {

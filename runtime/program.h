@@ -99,6 +99,10 @@ class Program {
 
   uint8_t* data(uint32_t value, void* arena) const { return static_cast<uint8_t*>(arena) + this->value(value).offset; }
   const uint8_t* constant(uint32_t value) const { return section(kConstants) + this->value(value).offset; }
+  // Of weights that are codes.
+  kernels::WeightCodes codes(uint32_t value) const {
+    return {reinterpret_cast<const int8_t*>(constant(value)), width_of(this->value(value).type)};
+  }
 
   // The largest |accumulator| of an output channel (A7), of an op that has bounds.
   uint64_t bound(const OpRecord& op, uint32_t channel) const {

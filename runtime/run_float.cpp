@@ -16,10 +16,19 @@ Grid grid_of(const ValueRecord& v) {
 kernels::Limits limits(const Call& c) { return {.lo = number(c.op.lo), .hi = number(c.op.hi)}; }
 
 template <class Weight>
+typename kernels::StoredWeights<Weight>::Type weights(const Call& c) {
+  if constexpr (sizeof(Weight) == 1) {
+    return c.p.codes(c.op.weights);
+  } else {
+    return c.constant<Weight>(c.op.weights);
+  }
+}
+
+template <class Weight>
 kernels::ConvF32<Weight> conv(const Call& c) {
   return {.shape = c.conv_shape(),
           .x = c.input<float>(),
-          .weights = c.constant<Weight>(c.op.weights),
+          .weights = weights<Weight>(c),
           .scales = c.constant<float>(c.op.multipliers),
           .bias = c.constant<float>(c.op.bias),
           .limits = limits(c),
@@ -32,7 +41,7 @@ kernels::FullyConnectedF32<Weight> fully_connected(const Call& c) {
           .in = c.in(),
           .out = c.out(),
           .x = c.input<float>(),
-          .weights = c.constant<Weight>(c.op.weights),
+          .weights = weights<Weight>(c),
           .scales = c.constant<float>(c.op.multipliers),
           .bias = c.constant<float>(c.op.bias),
           .limits = limits(c),

@@ -32,6 +32,7 @@ except ImportError as missing:
     sys.exit(f"ort.py: {missing}. Install what is needed: {INSTALL}")
 
 NUMPY = {"s8": np.int8, "s16": np.int16, "s32": np.int32, "f32": np.float32, "u32": np.uint32}
+BITS = {"s4": 4, "s2": 2}  # of weights that share a byte
 ONNX = {"s8": TensorProto.INT8, "f32": TensorProto.FLOAT}
 OURS = "com.microsoft"  # domain of ONNX Runtime's own operators
 NCHW_AXIS = [0, 2, 3, 1]  # of an NHWC axis
@@ -51,8 +52,19 @@ class Program:
 
     def constant(self, number):
         value = self.values[number]
+        if value["type"] in BITS:
+            return self.codes(value, BITS[value["type"]])
         count = int(np.prod(value["shape"]))
         return np.frombuffer(self.bytes, NUMPY[value["type"]], count, value["at"]).reshape(value["shape"])
+
+    def codes(self, value, bits):
+        """Two or four codes share a byte, lowest bits first; each row begins at a byte."""
+        rows, row = value["shape"][0], int(np.prod(value["shape"][1:]))
+        row_bytes = -(-row * bits // 8)
+        stored = np.frombuffer(self.bytes, np.uint8, rows * row_bytes, value["at"]).reshape(rows, row_bytes, 1)
+        above = np.arange(8 - bits, -1, -bits, dtype=np.uint8)  # bits of the byte above each of its codes
+        codes = (stored << above).view(np.int8) >> (8 - bits)
+        return codes.reshape(rows, -1)[:, :row].reshape(value["shape"])
 
     def multipliers(self, op):
         return self.constant(op["multipliers"]).view(np.float32)

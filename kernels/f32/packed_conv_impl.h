@@ -28,13 +28,14 @@ struct PackedConvF32 {
 
   static constexpr int64_t round_up(int64_t n, int64_t to) { return (n + to - 1) / to * to; }
 
-  // Weights of output channel o as the tiles want them: with their scale, if they have one.
-  template <class Weight>
-  static float weight(const ConvF32<Weight>& op, int64_t o, int64_t i) {
+  // Weight i of output channel o as the tiles want it: with its scale, if it has one.
+  template <class Weight, class Rows>
+  static float weight(const ConvF32<Weight>& op, const Rows& rows, int64_t o, int64_t i) {
+    const float number = widen(rows[o][i]);
     if constexpr (sizeof(Weight) == 1) {
-      return widen(op.weights[i]) * op.scales[o];
+      return number * op.scales[o];
     } else {
-      return widen(op.weights[i]);
+      return number;
     }
   }
 
@@ -129,8 +130,8 @@ struct PackedConvF32 {
     return result;
   }
 
-  template <class Weight>
-  static void pack(const ConvF32<Weight>& op, uint8_t* packed) {
+  template <class Weight, class Rows>
+  static void pack(const ConvF32<Weight>& op, const Rows& rows, uint8_t* packed) {
     const ConvShape s = widened(op.shape);
     const Window& own = op.shape.window;
     const int64_t pixels = s.out_channels / op.shape.out_channels;
@@ -144,13 +145,12 @@ struct PackedConvF32 {
           return 0.0f;
         }
         if (pixels == 1) {
-          return weight(op, first + o, (first + o) * plan.depth + k);
+          return weight(op, rows, first + o, k);
         }
         const int64_t u = k / plan.in / s.window.kernel_w;
         const int64_t v = k / plan.in % s.window.kernel_w - o / channels * own.stride_w;
-        const int64_t filter = first + o % channels;
-        const int64_t at = ((filter * own.kernel_h + u) * own.kernel_w + v) * plan.in + k % plan.in;
-        return v >= 0 && v < own.kernel_w ? weight(op, filter, at) : 0.0f;
+        const int64_t at = (u * own.kernel_w + v) * plan.in + k % plan.in;
+        return v >= 0 && v < own.kernel_w ? weight(op, rows, first + o % channels, at) : 0.0f;
       };
       pack_bias(op, first, channels, pixels, plan.blocks, to);
       to += plan.blocks * kWidth;

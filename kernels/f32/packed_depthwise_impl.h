@@ -45,8 +45,8 @@ struct PackedDepthwiseF32 {
     return Direct::least(rows, s.window.out_h);
   }
 
-  template <class Weight>
-  static void pack(const ConvF32<Weight>& op, uint8_t* packed) {
+  template <class Weight, class Weights>
+  static void pack(const ConvF32<Weight>& op, const Weights& weights, uint8_t* packed) {
     const int64_t channels = op.shape.in_channels;
     const int64_t taps = int64_t{op.shape.window.kernel_h} * op.shape.window.kernel_w;
     auto* to = reinterpret_cast<float*>(packed);
@@ -55,7 +55,7 @@ struct PackedDepthwiseF32 {
     for (int64_t tap = 0; tap < taps; ++tap) {
       to += width;
       for (int64_t i = 0; i < width; ++i) {
-        to[i] = Direct::weight(op, i % channels, i % channels * taps + tap);
+        to[i] = Direct::weight(op, weights, i % channels, tap);
       }
     }
   }

@@ -78,8 +78,8 @@ struct PackedWinograd {
     return result;
   }
 
-  template <class Weight>
-  static void pack(const ConvF32<Weight>& op, uint8_t* packed) {
+  template <class Weight, class Rows>
+  static void pack(const ConvF32<Weight>& op, const Rows& rows, uint8_t* packed) {
     const Plan plan = plan_of(op.shape);
     auto* to = reinterpret_cast<float*>(packed);
     Direct::pack_bias(op, 0, plan.out, 1, vectors(plan), to);
@@ -91,8 +91,7 @@ struct PackedWinograd {
         float filters[9 * kPanel];  // of the panel, for one input
         for (int64_t tap = 0; tap < 9; ++tap) {
           for (int64_t c = 0; c < channels; ++c) {
-            const int64_t o = panel + c;
-            filters[tap * kPanel + c] = Direct::weight(op, o, (o * 9 + tap) * plan.in + i);
+            filters[tap * kPanel + c] = Direct::weight(op, rows, panel + c, tap * plan.in + i);
           }
         }
         Transforms::filter(filters, 0, kPanel, i, i + 1, plan.in, channels, to, plan.in * width);

@@ -32,8 +32,8 @@ struct Finish {
 // ---- Products ---------------------------------------------------------------------
 
 // Sum is float, or int32_t over codes less their zero-point; finish(sum, o) makes the result.
-template <class Sum, class X, class Weight, class Done>
-void convolve(const ConvShape& s, const X* x, int32_t zero_point, const Weight* weights, const Done& finish, float* y) {
+template <class Sum, class X, class Rows, class Done>
+void convolve(const ConvShape& s, const X* x, int32_t zero_point, const Rows& rows, const Done& finish, float* y) {
   const Window& w = s.window;
   const int32_t group_in = s.in_channels / s.groups;
   const int32_t group_out = s.out_channels / s.groups;
@@ -42,19 +42,20 @@ void convolve(const ConvShape& s, const X* x, int32_t zero_point, const Weight* 
     for (int32_t p = 0; p < w.out_h; ++p) {
       for (int32_t r = 0; r < w.out_w; ++r) {
         for (int32_t o = 0; o < s.out_channels; ++o) {
-          const Weight* weight = weights + o * w.kernel_h * w.kernel_w * group_in;
+          const auto weights = rows[o];
+          int32_t tap = 0;
           Sum sum = 0;
           for (int32_t u = 0; u < w.kernel_h; ++u) {
-            for (int32_t v = 0; v < w.kernel_w; ++v, weight += group_in) {
+            for (int32_t v = 0; v < w.kernel_w; ++v, tap += group_in) {
               if (!w.inside(w.row(p, u), w.column(r, v))) {
                 continue;
               }
               const X* at = image + (w.row(p, u) * w.in_w + w.column(r, v)) * s.in_channels + o / group_out * group_in;
               for (int32_t i = 0; i < group_in; ++i) {
                 if constexpr (sizeof(X) == 1) {
-                  sum += (at[i] - zero_point) * weight[i];
+                  sum += (at[i] - zero_point) * weights[tap + i];
                 } else {
-                  sum += at[i] * widen(weight[i]);
+                  sum += at[i] * widen(weights[tap + i]);
                 }
               }
             }
@@ -68,7 +69,9 @@ void convolve(const ConvShape& s, const X* x, int32_t zero_point, const Weight* 
 
 template <class Weight>
 void conv(const ConvF32<Weight>& op) {
-  convolve<float>(op.shape, op.x, 0, op.weights, Finish<Weight>{op.bias, op.scales, op.limits}, op.y);
+  with_rows(op.weights, op.shape.filter(), [&](const auto& rows) {
+    convolve<float>(op.shape, op.x, 0, rows, Finish<Weight>{op.bias, op.scales, op.limits}, op.y);
+  });
 }
 template <class Weight>
 void fully_connected(const FullyConnectedF32<Weight>& op) {
@@ -115,7 +118,9 @@ void conv_dynamic(const ConvDynamic& op) {
       const float scale = grid.scale * conv.scales[o];
       return limited(static_cast<float>(acc) * scale + conv.bias[o], conv.limits);
     };
-    convolve<int32_t>(conv.shape, op.codes, grid.zero_point, conv.weights, finish, conv.y);
+    with_rows(conv.weights, conv.shape.filter(), [&](const auto& rows) {
+      convolve<int32_t>(conv.shape, op.codes, grid.zero_point, rows, finish, conv.y);
+    });
   }
 }
 void fully_connected_dynamic(const FullyConnectedDynamic& op) { conv_dynamic({as_conv(op.product), op.codes}); }

@@ -15,6 +15,7 @@
 #include "kernels/arithmetic.h"
 #include "kernels/f32/packed.h"
 #include "kernels/shapes.h"
+#include "kernels/weights.h"
 
 namespace whittle::kernels {
 
@@ -27,13 +28,23 @@ struct Half {  // binary16
   uint16_t bits;
 };
 
+// How weights are handed over that are numbers, and codes.
+template <class Weight>
+struct StoredWeights {
+  using Type = const Weight*;
+};
+template <>
+struct StoredWeights<int8_t> {
+  using Type = WeightCodes;
+};
+
 // Weight is float, Half or int8_t.
 template <class Weight>
 struct ConvF32 {
   ConvShape shape;
   const float* x;
-  const Weight* weights;
-  const float* scales;  // of int8_t weights: one per output channel
+  typename StoredWeights<Weight>::Type weights;
+  const float* scales;  // of codes: one per output channel
   const float* bias;    // one per output channel
   Limits limits;
   float* y;
@@ -43,7 +54,7 @@ template <class Weight>
 struct FullyConnectedF32 {
   int32_t batch, in, out;
   const float* x;
-  const Weight* weights;
+  typename StoredWeights<Weight>::Type weights;
   const float* scales;
   const float* bias;
   Limits limits;

@@ -64,17 +64,19 @@ struct FloatKernels {
   }
   template <class Weight>
   static void pack_conv(const ConvF32<Weight>& op, uint8_t* packed) {
-    switch (way_of(op.shape)) {
-      case Way::kDepthwise:
-        return Separate::pack(op, packed);
-      case Way::kWinograd2:
-        return Two::pack(op, packed);
-      case Way::kWinograd4:
-        return Four::pack(op, packed);
-      case Way::kDirect:
-        break;
-    }
-    Direct::pack(op, packed);
+    with_rows(op.weights, op.shape.filter(), [&](const auto& rows) {
+      switch (way_of(op.shape)) {
+        case Way::kDepthwise:
+          return Separate::pack(op, rows, packed);
+        case Way::kWinograd2:
+          return Two::pack(op, rows, packed);
+        case Way::kWinograd4:
+          return Four::pack(op, rows, packed);
+        case Way::kDirect:
+          break;
+      }
+      Direct::pack(op, rows, packed);
+    });
   }
   static void conv(const ConvF32<float>& op, const uint8_t* packed, uint8_t* scratch, Part part) {
     switch (way_of(op.shape)) {

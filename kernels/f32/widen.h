@@ -1,4 +1,4 @@
-// Weights of a float product as floats. Internal to the tables of float kernels.
+// Weights of a float product, row by row and as floats. Internal to the tables of float kernels.
 #pragma once
 
 #include "kernels/f32/table.h"
@@ -18,6 +18,19 @@ namespace {  // one copy for each table
     return sign != 0 ? -size : size;
   }
   return __builtin_bit_cast(float, sign | (exponent == 31 ? 255u : exponent + 112) << 23 | mantissa << 13);
+}
+
+// As with_rows() of codes (kernels/weights.h).
+template <class Weight>
+struct NumberRows {
+  const Weight* operator[](ptrdiff_t o) const { return numbers + o * count; }
+
+  const Weight* numbers;
+  ptrdiff_t count;
+};
+template <class Weight, class Body>
+void with_rows(const Weight* weights, int64_t count, Body body) {
+  body(NumberRows<Weight>{weights, static_cast<ptrdiff_t>(count)});
 }
 
 }  // namespace

@@ -121,7 +121,8 @@ struct PackedConv {
     return result;
   }
 
-  static void pack(const Op& op, uint8_t* packed) {
+  template <class Rows>
+  static void pack(const Op& op, const Rows& rows, uint8_t* packed) {
     const ConvShape& s = op.shape;
     const Plan plan = plan_of(s);
     const Window& w = s.window;
@@ -136,9 +137,9 @@ struct PackedConv {
       const bool real = o < s.out_channels;
       multipliers[o] = real ? op.multipliers[o] : 0;
       for (int32_t u = 0; u <= w.kernel_h; ++u) {
-        missing[u * lanes + o] = real ? sum_of_shifts(op, shift, o, filter, u * plan.runs * plan.run) : 0;
+        missing[u * lanes + o] = real ? sum_of_shifts(op, rows[o], shift, u * plan.runs * plan.run) : 0;
       }
-      bias[o] = real ? bias_for_shifted_codes(op, shift, o, filter) : 0;
+      bias[o] = real ? bias_for_shifted_codes(op, rows[o], shift, o, filter) : 0;
     }
     auto* to = reinterpret_cast<Weight*>(packed + weights_at(s, plan));
     for (int32_t block = 0; block < plan.blocks; block += plan.together) {
@@ -149,7 +150,7 @@ struct PackedConv {
             const int32_t o = block * kLanes + lane;
             for (int32_t k = i; k < i + kInWord; ++k) {
               const bool real = o < s.out_channels && k < plan.run;
-              *to++ = real ? op.weights[int64_t{o} * filter + int64_t{run} * plan.run + k] : Weight{0};
+              *to++ = real ? rows[o][run * plan.run + k] : Weight{0};
             }
           }
         }

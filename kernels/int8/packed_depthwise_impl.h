@@ -88,7 +88,8 @@ struct PackedDepthwise {
             .parts = parts_worth(int64_t{s.batch} * s.window.out_h, products, kLeastProducts)};
   }
 
-  static void pack(const Op& op, uint8_t* packed) {
+  template <class Rows>
+  static void pack(const Op& op, const Rows& rows, uint8_t* packed) {
     const ConvShape& s = op.shape;
     const Window& w = s.window;
     const Plan plan = plan_of(s);
@@ -99,14 +100,14 @@ struct PackedDepthwise {
     for (int64_t at = 0; at < plan.period; at += kBytes) {
       const auto channel = [&](int32_t k) { return static_cast<int32_t>((at + V::woven(k)) % plan.channels); };
       for (int32_t k = 0; k < kBytes; ++k) {
-        bias[at + k] = bias_for_shifted_codes(op, V::shift(op.x_zero_point), channel(k), taps);
+        bias[at + k] = bias_for_shifted_codes(op, rows[channel(k)], V::shift(op.x_zero_point), channel(k), taps);
         multipliers[at + k] = op.multipliers[channel(k)];
       }
       for (int32_t below = 0; below < 2; ++below) {
         for (int32_t v = 0; v < w.kernel_w; ++v) {
           for (int32_t u = 0; u < 4; u += kInWord) {
             for (int32_t k = 0; k < kBytes; ++k) {
-              const int8_t* const filter = op.weights + int64_t{channel(k)} * taps;
+              const auto filter = rows[channel(k)];
               for (int32_t row = u - below; row < u - below + kInWord; ++row) {
                 *weights++ = row >= 0 && row < w.kernel_h ? filter[row * w.kernel_w + v] : Weight{0};
               }

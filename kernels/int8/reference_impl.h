@@ -29,11 +29,14 @@ struct Reference {
 
   // A12 and A13.
   static void conv(const Conv<Code>& op) {
+    with_rows(op.weights, op.shape.filter(), [&](const auto& rows) { conv_of(op, rows); });
+  }
+  template <class Rows>
+  static void conv_of(const Conv<Code>& op, const Rows& rows) {
     const ConvShape& s = op.shape;
     const Window& w = s.window;
     const int32_t group_in = s.in_channels / s.groups;
     const int32_t group_out = s.out_channels / s.groups;
-    const int32_t filter = w.kernel_h * w.kernel_w * group_in;
     Code* y = op.y;
     for (int32_t n = 0; n < s.batch; ++n) {
       const Code* image = op.x + n * w.in_h * w.in_w * s.in_channels;
@@ -41,16 +44,17 @@ struct Reference {
         for (int32_t r = 0; r < w.out_w; ++r) {
           for (int32_t o = 0; o < s.out_channels; ++o) {
             const int32_t first = o / group_out * group_in;
-            const int8_t* weight = op.weights + o * filter;
+            const auto weights = rows[o];
+            int32_t tap = 0;
             Accumulator acc = op.bias[o];
             for (int32_t u = 0; u < w.kernel_h; ++u) {
-              for (int32_t v = 0; v < w.kernel_w; ++v, weight += group_in) {
+              for (int32_t v = 0; v < w.kernel_w; ++v, tap += group_in) {
                 if (!w.inside(w.row(p, u), w.column(r, v))) {
                   continue;  // padding is real 0 (A6)
                 }
                 const Code* x = image + (w.row(p, u) * w.in_w + w.column(r, v)) * s.in_channels + first;
                 for (int32_t i = 0; i < group_in; ++i) {
-                  acc += (static_cast<Accumulator>(x[i]) - op.x_zero_point) * weight[i];
+                  acc += (static_cast<Accumulator>(x[i]) - op.x_zero_point) * weights[tap + i];
                 }
               }
             }
@@ -63,13 +67,17 @@ struct Reference {
 
   // A14.
   static void fully_connected(const FullyConnected<Code>& op) {
+    with_rows(op.weights, op.in, [&](const auto& rows) { fully_connected_of(op, rows); });
+  }
+  template <class Rows>
+  static void fully_connected_of(const FullyConnected<Code>& op, const Rows& rows) {
     for (int32_t n = 0; n < op.batch; ++n) {
       const Code* x = op.x + n * op.in;
       for (int32_t o = 0; o < op.out; ++o) {
-        const int8_t* weight = op.weights + o * op.in;
+        const auto weights = rows[o];
         Accumulator acc = op.bias[o];
         for (int32_t i = 0; i < op.in; ++i) {
-          acc += (static_cast<Accumulator>(x[i]) - op.x_zero_point) * weight[i];
+          acc += (static_cast<Accumulator>(x[i]) - op.x_zero_point) * weights[i];
         }
         op.y[n * op.out + o] = static_cast<Code>(Rounding::requantize(acc, op.multipliers[o], op.range));
       }

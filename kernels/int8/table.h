@@ -16,6 +16,7 @@
 
 #include "kernels/int8/packed.h"
 #include "kernels/shapes.h"
+#include "kernels/weights.h"
 
 namespace whittle::kernels {
 
@@ -33,7 +34,7 @@ struct Conv {
   ConvShape shape;
   const Code* x;
   int32_t x_zero_point;
-  const int8_t* weights;
+  WeightCodes weights;
   const int32_t* bias;          // one per output channel
   const uint32_t* multipliers;  // one per output channel
   CodeRange range;
@@ -46,7 +47,7 @@ struct FullyConnected {
   int32_t batch, in, out;
   const Code* x;
   int32_t x_zero_point;
-  const int8_t* weights;
+  WeightCodes weights;
   const int32_t* bias;
   const uint32_t* multipliers;
   CodeRange range;

@@ -18,7 +18,9 @@ struct VectorTable {
     return Depthwise::fits(op.shape) ? Depthwise::needs(op) : Products::needs(op);
   }
   static void pack_conv(const Conv<int8_t>& op, uint8_t* packed) {
-    return Depthwise::fits(op.shape) ? Depthwise::pack(op, packed) : Products::pack(op, packed);
+    with_rows(op.weights, op.shape.filter(), [&](const auto& rows) {
+      Depthwise::fits(op.shape) ? Depthwise::pack(op, rows, packed) : Products::pack(op, rows, packed);
+    });
   }
   static void conv(const Conv<int8_t>& op, const uint8_t* packed, uint8_t* scratch, Part part) {
     return Depthwise::fits(op.shape) ? Depthwise::run(op, packed, scratch, part)

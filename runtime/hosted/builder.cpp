@@ -2,7 +2,9 @@
 
 #include <algorithm>
 #include <cstring>
+#include <functional>
 #include <map>
+#include <numeric>
 #include <optional>
 #include <stdexcept>
 
@@ -82,7 +84,7 @@ uint32_t features(const ProgramSpec& spec) {
     if (op.weights != kNone && x == Type::kF32) {
       const Type weights = spec.values[op.weights].type;
       result |= weights == Type::kF16 ? kHalf : 0;
-      result |= weights == Type::kS8 ? (op.scratch == kNone ? kHybrid : kDynamic) : 0;
+      result |= is_weight_code(weights) ? (op.scratch == kNone ? kHybrid : kDynamic) : 0;
     }
   }
   return result;
@@ -93,6 +95,34 @@ uint32_t features(const ProgramSpec& spec) {
 uint32_t ProgramSpec::add_activation(ValueSpec value) {
   values.push_back(std::move(value));
   return static_cast<uint32_t>(values.size() - 1);
+}
+
+uint32_t ProgramSpec::add_weights(std::string name, std::vector<uint32_t> dims, std::span<const int8_t> codes) {
+  const auto fits = [&](int most) {
+    return std::ranges::all_of(codes, [most](int8_t code) { return -most <= code && code <= most; });
+  };
+  const Type type = fits(1) ? Type::kS2 : fits(7) ? Type::kS4 : Type::kS8;
+  ValueSpec value{.name = std::move(name), .type = type, .dims = std::move(dims)};
+  const uint64_t rows = value.dims.empty() ? 0 : value.dims[0];
+  if (rows == 0 || codes.size() % rows != 0) {
+    refuse("weights '" + value.name + "' have " + std::to_string(codes.size()) + " codes for " + std::to_string(rows) +
+           " channels");
+  }
+  const uint64_t row = codes.size() / rows;
+  const uint32_t width = width_of(type);
+  const uint64_t row_bytes = kernels::bytes_of_row(row, width);
+  value.constant.resize(rows * row_bytes);
+  for (uint64_t i = 0; i < codes.size(); ++i) {
+    const uint64_t bit = i % row * width;
+    const uint32_t code = static_cast<uint8_t>(codes[i]) & ((1U << width) - 1);
+    value.constant[i / row * row_bytes + bit / 8] |= static_cast<uint8_t>(code << bit % 8);
+  }
+  values.push_back(std::move(value));
+  return static_cast<uint32_t>(values.size() - 1);
+}
+
+uint64_t bytes_of(const ValueSpec& value) {
+  return value.dims.empty() ? 0 : bytes_of(value.type, value.dims.data(), value.dims.size());
 }
 
 std::vector<Life> lives(const ProgramSpec& spec) {
@@ -131,7 +161,7 @@ std::vector<Life> lives(const ProgramSpec& spec) {
 }
 
 std::vector<uint64_t> bounds(const ProgramSpec& spec, const OpSpec& op) {
-  if (op.weights == kNone || spec.values[op.weights].type != Type::kS8 || op.inputs.empty()) {
+  if (op.weights == kNone || !is_weight_code(spec.values[op.weights].type) || op.inputs.empty()) {
     return {};
   }
   const ValueSpec& x = value_of(spec, op.inputs.front(), title(op));
@@ -143,13 +173,21 @@ std::vector<uint64_t> bounds(const ProgramSpec& spec, const OpSpec& op) {
   const int64_t zero_point = codes ? x.grid.zero_point : -128;
   const auto farthest = static_cast<uint64_t>(std::max(largest - zero_point, zero_point + largest + 1));
   const ValueSpec& weights = spec.values[op.weights];
-  std::vector<uint64_t> result(weights.dims.empty() ? 0 : weights.dims[0]);
-  const size_t per_channel = result.empty() ? 0 : weights.constant.size() / result.size();
-  for (size_t o = 0; o < result.size(); ++o) {
-    for (size_t k = 0; k < per_channel; ++k) {
-      const int weight = static_cast<int8_t>(weights.constant[o * per_channel + k]);
-      result[o] += farthest * static_cast<uint64_t>(std::abs(weight));
+  if (weights.constant.size() != bytes_of(weights)) {
+    return {};  // build() refuses it
+  }
+  std::vector<uint64_t> result(weights.dims[0]);
+  const auto count = std::accumulate(weights.dims.begin() + 1, weights.dims.end(), int64_t{1}, std::multiplies<>());
+  const auto* const stored = reinterpret_cast<const int8_t*>(weights.constant.data());
+  kernels::with_rows({stored, width_of(weights.type)}, count, [&](const auto& rows) {
+    for (size_t o = 0; o < result.size(); ++o) {
+      const auto row = rows[static_cast<ptrdiff_t>(o)];
+      for (int64_t k = 0; k < count; ++k) {
+        result[o] += farthest * static_cast<uint64_t>(std::abs(int{row[k]}));
+      }
     }
+  });
+  for (size_t o = 0; o < result.size(); ++o) {
     const bool has_bias = codes && op.bias != kNone && spec.values[op.bias].constant.size() >= 4 * (o + 1);
     if (has_bias) {
       int32_t bias = 0;
@@ -178,9 +216,9 @@ std::vector<uint8_t> build(const ProgramSpec& spec) {
     std::copy(v.dims.begin(), v.dims.end(), record.dims);
     if (v.is_constant()) {
       record.place = Place::kConstant;
-      if (bytes_of(record) != v.constant.size()) {
+      if (bytes_of(v) != v.constant.size()) {
         refuse("constant '" + v.name + "' has " + std::to_string(v.constant.size()) + " bytes, its extents say " +
-               std::to_string(bytes_of(record)));
+               std::to_string(bytes_of(v)));
       }
       pad(sections[kConstants], kAlignment);
       record.offset = sections[kConstants].size();
@@ -196,7 +234,7 @@ std::vector<uint8_t> build(const ProgramSpec& spec) {
       record.offset = v.offset;
       record.first = during.first < 0 ? kNone : static_cast<uint32_t>(during.first);
       record.last = static_cast<uint32_t>(std::max(during.last, 0));
-      arena = std::max(arena, v.offset + bytes_of(record));
+      arena = std::max(arena, v.offset + bytes_of(v));
     }
     append(sections[kValues], record);
     return written++;

@@ -2,7 +2,7 @@
 //
 //   ProgramSpec spec;
 //   const uint32_t x = spec.add_activation({.name = "image", .type = Type::kS8, .dims = {1, 8, 8, 3}, .grid = ...});
-//   const uint32_t w = spec.add_constant("conv1/weight", Type::kS8, {16, 3, 3, 3}, codes);
+//   const uint32_t w = spec.add_weights("conv1/weight", {16, 3, 3, 3}, codes);
 //   ...
 //   spec.ops.push_back({.kind = OpKind::kConv, .inputs = {x}, .output = y, .weights = w, ...});
 //   for (each arena value) spec.values[v].offset = ...;     // by lives(spec) and deploy/plan.h
@@ -67,7 +67,11 @@ struct ProgramSpec {
                       .constant = std::vector<uint8_t>(bytes, bytes + numbers.size_bytes())});
     return static_cast<uint32_t>(values.size() - 1);
   }
+  // Weights that are codes, in the smallest type that holds all of them. The first extent is the output channels.
+  uint32_t add_weights(std::string name, std::vector<uint32_t> dims, std::span<const int8_t> codes);
 };
+
+uint64_t bytes_of(const ValueSpec& value);
 
 // For OpSpec::lo and hi and for parameters.
 constexpr uint32_t code(int32_t code) { return static_cast<uint32_t>(code); }

@@ -117,14 +117,24 @@ class Writer {
     e_.accumulator = e_.bias;
   }
 
+  std::vector<int8_t> weights_of(uint32_t channel, int32_t count) const {
+    std::vector<int8_t> codes;
+    kernels::with_rows(call_.p.codes(call_.op.weights), count, [&](const auto& rows) {
+      for (int32_t i = 0; i < count; ++i) {
+        codes.push_back(rows[channel][i]);
+      }
+    });
+    return codes;
+  }
+
   void write_conv() {
     const kernels::ConvShape s = call_.conv_shape();
     const kernels::Window& w = s.window;
     const uint32_t o = e_.index[3];
     const auto group_in = static_cast<uint32_t>(s.in_channels / s.groups);
     const uint32_t first = o / static_cast<uint32_t>(s.out_channels / s.groups) * group_in;
-    const auto* weight =
-        call_.constant<int8_t>(call_.op.weights) + uint64_t{o} * call_.op.kernel[0] * call_.op.kernel[1] * group_in;
+    const std::vector<int8_t> weights = weights_of(o, s.filter());
+    auto weight = weights.begin();
     start_product(o);
     for (int32_t u = 0; u < w.kernel_h; ++u) {
       for (int32_t v = 0; v < w.kernel_w; ++v) {
@@ -147,10 +157,11 @@ class Writer {
 
   void write_fully_connected() {
     const uint32_t o = e_.index[1];
-    const auto in = static_cast<uint64_t>(call_.in());
+    const std::vector<int8_t> weights = weights_of(o, call_.in());
     start_product(o);
-    for (uint64_t i = 0; i < in; ++i) {
-      add_term(0, e_.index[0] * in + i, call_.constant<int8_t>(call_.op.weights)[o * in + i]);
+    uint64_t element = e_.index[0] * weights.size();
+    for (const int8_t weight : weights) {
+      add_term(0, element++, weight);
     }
     requantize(call_.constant<uint32_t>(call_.op.multipliers)[o]);
   }

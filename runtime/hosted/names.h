@@ -6,7 +6,7 @@
 namespace whittle::runtime {
 
 inline const char* name_of(Type type) {
-  static constexpr const char* kNames[] = {"", "s8", "s16", "s32", "f32", "f16", "u32", "u64"};
+  static constexpr const char* kNames[] = {"", "s8", "s16", "s32", "f32", "f16", "u32", "u64", "s4", "s2"};
   return kNames[static_cast<int>(type)];
 }
 

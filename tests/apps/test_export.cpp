@@ -155,6 +155,23 @@ TEST_SUITE("export") {
     CHECK(contains(refused(folder, {"inspect", wtl, "--tensors"}), "is a program"));
   }
 
+  TEST_CASE("weights of 4 bits are told as such, and take half the bytes") {
+    const TempFolder folder;
+    const std::string wtl = exported(folder);
+    const std::string model = folder / "q4.safetensors", narrow = folder / "q4.wtl";
+    succeeded(folder, {"quantize", folder / "p.safetensors", "--bits", "4", "--quiet", "--out", model});
+    succeeded(folder, {"export", model, "--out", narrow});
+    const Json parts = succeeded(folder, {"inspect", narrow, "--json"}).json().at("parts");
+    uint64_t sum = 0;
+    for (const auto& [part, bytes] : parts.items()) {
+      sum += bytes.get<uint64_t>();
+    }
+    CHECK(sum == std::filesystem::file_size(narrow));
+    const Json wide = succeeded(folder, {"inspect", wtl, "--json"}).json().at("parts");
+    CHECK(2 * parts.at("weights").get<uint64_t>() == wide.at("weights").get<uint64_t>());
+    CHECK(contains(succeeded(folder, {"inspect", narrow}).out, " s4 "));
+  }
+
   TEST_CASE("eval saves what goes in and what comes out") {
     const TempFolder folder;
     const std::string wtl = exported(folder), codes = folder / "codes";

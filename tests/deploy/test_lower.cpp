@@ -6,7 +6,9 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <functional>
 #include <memory>
+#include <numeric>
 #include <string>
 #include <utility>
 #include <vector>
@@ -22,6 +24,7 @@
 #include "layers/zoo/zoo.h"
 #include "prune/mask.h"
 #include "tests/deploy/run_program.h"
+#include "tests/kernels/stored_codes.h"
 #include "tests/quant/nets.h"
 #include "tests/support/message.h"
 #include "tests/support/sanitized.h"
@@ -42,6 +45,21 @@ const runtime::ValueSpec& constant_named(const runtime::ProgramSpec& spec, const
   const auto found = std::ranges::find(spec.values, name, &runtime::ValueSpec::name);
   REQUIRE(found != spec.values.end());
   return *found;
+}
+
+// Of weights.
+std::vector<int8_t> codes_of(const runtime::ValueSpec& value) {
+  const size_t row = std::accumulate(value.dims.begin() + 1, value.dims.end(), size_t{1}, std::multiplies<>());
+  const uint32_t bits = value.type == Type::kS8 ? 8 : value.type == Type::kS4 ? 4 : 2;
+  return codes_stored(value.constant, value.dims[0], row, bits);
+}
+
+// Of so many samples of a net of the zoo.
+Shape batch_of(const char* name, const zoo::Options& options, int64_t samples) {
+  const Shape sample = *zoo::describe(name, options).options.input;
+  std::vector<int64_t> extents{samples};
+  extents.insert(extents.end(), sample.dims().begin(), sample.dims().end());
+  return Shape(extents);
 }
 
 // Ends in a function of whole rows, which runs in float.
@@ -156,12 +174,7 @@ TEST_SUITE("lower") {
       CAPTURE(net.name);
       const auto model = zoo::make(net.name, net.options);
       const RngKey key = RngKey{.seed = test_seed()}.child(net.name);
-      const Shape input = [&] {
-        const Shape sample = *zoo::describe(net.name, net.options).options.input;
-        std::vector<int64_t> extents{net.images};
-        extents.insert(extents.end(), sample.dims().begin(), sample.dims().end());
-        return Shape(extents);
-      }();
+      const Shape input = batch_of(net.name, net.options, net.images);
       scatter(*model, key);
       const quant::Batches batches = noise_batches(input, 2, key.child("calibration"));
       struct Form {
@@ -201,12 +214,63 @@ TEST_SUITE("lower") {
           const size_t dot = name.rfind('.');
           const runtime::ValueSpec& codes =
               constant_named(lowered.spec, name.substr(0, dot) + "/" + name.substr(dot + 1));
-          REQUIRE(codes.constant.size() == mask.keep.size());
+          const std::vector<int8_t> stored = codes_of(codes);
+          REQUIRE(stored.size() == mask.keep.size());
           for (size_t k = 0; k < mask.keep.size(); ++k) {
-            wrong += mask.keep[k] == 0 && codes.constant[k] != 0;
+            wrong += mask.keep[k] == 0 && stored[k] != 0;
           }
         }
         CHECK(wrong == 0);
+      }
+    }
+  }
+
+  TEST_CASE("weights of 4 and 2 bits take 4 and 2 bits of the file, and 0 numbers differ") {
+    CAPTURE(test_seed());
+    for (const char* name : {"edge-complex", "lenet5", "resnet8", "ds-cnn"}) {
+      for (const int bits : {4, 2}) {
+        CAPTURE(name);
+        CAPTURE(bits);
+        const auto model = zoo::make(name);
+        const RngKey key = RngKey{.seed = test_seed()}.child(name).child(static_cast<uint64_t>(bits));
+        const Shape input = batch_of(name, {}, 2);
+        scatter(*model, key);
+        quant::quantize(*model, input, {.spec = quant::usual_spec(bits, bits)}, noise_batches(input, 1, key));
+        const Tensor batch = noise(input, key.child("x"));
+        CHECK(program_differences(*model, batch) == "");
+
+        // The same program with a byte for each weight.
+        const deploy::Lowered lowered = deploy::lower(*model, sample_of(batch));
+        runtime::ProgramSpec wide = lowered.spec;
+        uint64_t constants = 0, wide_constants = 0;
+        const auto next = [](uint64_t end, uint64_t bytes) { return (end + 15) / 16 * 16 + bytes; };
+        for (runtime::ValueSpec& value : wide.values) {
+          if (!value.is_constant()) {
+            continue;
+          }
+          constants = next(constants, value.constant.size());
+          if (value.type == Type::kS4 || value.type == Type::kS2) {
+            const std::vector<int8_t> codes = codes_of(value);
+            value.type = Type::kS8;
+            value.constant.assign(codes.begin(), codes.end());
+          }
+          wide_constants = next(wide_constants, value.constant.size());
+        }
+        const std::vector<uint8_t> file = deploy::bytes_of(lowered);
+        const std::vector<uint8_t> wide_file = runtime::build(wide);
+        for (const runtime::OpSpec& op : wide.ops) {  // their bounds lie behind the other constants
+          const uint64_t bytes = 4 * runtime::bounds(wide, op).size();
+          constants = bytes == 0 ? constants : next(constants, bytes);
+          wide_constants = bytes == 0 ? wide_constants : next(wide_constants, bytes);
+          if (op.weights != runtime::kNone) {
+            CHECK(lowered.spec.values[op.weights].type == (bits == 4 ? Type::kS4 : Type::kS2));
+          }
+        }
+        const auto sections = [](uint64_t bytes) { return (bytes + 63) / 64 * 64; };
+        CHECK(wide_file.size() - file.size() == sections(wide_constants) - sections(constants));
+        const Tensor expected = evaluated(*model, batch);
+        CHECK(largest_difference(run_program(wide_file, batch, expected.shape()), expected) == 0);
+        MESSAGE(name << ", " << bits << " bits: " << wide_file.size() << " -> " << file.size() << " bytes");
       }
     }
   }
@@ -376,7 +440,8 @@ TEST_SUITE("lower") {
       }
       const deploy::Lowered lowered = deploy::lower(net, sample_of(batch));
       const runtime::OpSpec& op = lowered.spec.ops.back();
-      CHECK(lowered.spec.values[op.weights].type == (form == 0 ? Type::kF32 : form == 1 ? Type::kS8 : Type::kF16));
+      const Type type = lowered.spec.values[op.weights].type;
+      CHECK((form == 1 ? runtime::is_weight_code(type) : type == (form == 0 ? Type::kF32 : Type::kF16)));
       const Tensor expected = evaluated(net, batch);
       const Tensor got = run_program(deploy::bytes_of(lowered), batch, expected.shape());
       int64_t beyond = 0;

@@ -7,6 +7,7 @@
 #include "kernels/int8/table.h"
 #include "tests/kernels/draw.h"
 #include "tests/kernels/oracle.h"
+#include "tests/kernels/stored_codes.h"
 
 namespace whittle {
 
@@ -48,10 +49,10 @@ inline kernels::ConvShape draw_conv_shape(Draw& draw) {
   return shape;
 }
 
-// Operands for a shape: codes and weights of any value, or in some problems their two ends alone. Multipliers bring
-// most sums to the size of codes, and some beyond all integers.
+// Operands for a shape, with weights of so many bits: codes and weights of any value, or in some problems their two
+// ends alone. Multipliers bring most sums to the size of codes, and some beyond all integers.
 struct ConvProblem {
-  ConvProblem(Draw& draw, const kernels::ConvShape& of) : shape(of) {
+  ConvProblem(Draw& draw, const kernels::ConvShape& of, uint32_t width = 8) : shape(of), bits(width) {
     const kernels::Window& w = shape.window;
     const auto in = [&](int64_t low, int64_t high) { return static_cast<int32_t>(draw.in(low, high)); };
     const int64_t depth = int64_t{w.kernel_h} * w.kernel_w * shape.in_channels / shape.groups;
@@ -64,7 +65,8 @@ struct ConvProblem {
       return result;
     };
     x = codes(int64_t{shape.batch} * w.in_h * w.in_w * shape.in_channels, -128, 127);
-    weights = codes(depth * shape.out_channels, -127, 127);
+    weights = stored_codes(codes(depth * shape.out_channels, -largest_of(bits), largest_of(bits)),
+                           static_cast<size_t>(shape.out_channels), bits);
     for (int32_t o = 0; o < shape.out_channels; ++o) {
       bias.push_back(in(-30000, 30000));
       multipliers.push_back(oracle::bits(draw.once_in(8) ? draw.scale(-40, 30) : draw.scale(-12, -5)));
@@ -72,7 +74,7 @@ struct ConvProblem {
     op = {.shape = shape,
           .x = x.data(),
           .x_zero_point = in(-128, 127),
-          .weights = weights.data(),
+          .weights = {weights.data(), bits},
           .bias = bias.data(),
           .multipliers = multipliers.data(),
           .range = {.zero_point = in(-128, 127), .lo = -128, .hi = 127},
@@ -82,14 +84,15 @@ struct ConvProblem {
       op.range.hi = in(op.range.lo, 127);
     }
   }
-  explicit ConvProblem(Draw& draw) : ConvProblem(draw, draw_conv_shape(draw)) {}
+  explicit ConvProblem(Draw& draw) : ConvProblem{draw, draw_conv_shape(draw), draw_bits(draw)} {}
 
   int64_t outputs() const {
     return int64_t{shape.batch} * shape.window.out_h * shape.window.out_w * shape.out_channels;
   }
 
   kernels::ConvShape shape{};
-  std::vector<int8_t> x, weights;
+  uint32_t bits;
+  std::vector<int8_t> x, weights;  // these as they are stored
   std::vector<int32_t> bias;
   std::vector<uint32_t> multipliers;
   kernels::Conv<int8_t> op{};

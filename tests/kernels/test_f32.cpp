@@ -9,6 +9,7 @@
 #include "kernels/f32/table.h"
 #include "tests/kernels/draw.h"
 #include "tests/kernels/oracle.h"
+#include "tests/kernels/stored_codes.h"
 #include "tests/support/sanitized.h"
 #include "tests/support/seed.h"
 
@@ -128,14 +129,17 @@ TEST_SUITE("f32") {
       std::vector<kernels::Half> half;
       std::vector<double> half_values;
       std::vector<int8_t> codes;
+      const uint32_t bits_of_codes = draw_bits(draw);
       for (size_t i = 0; i < p.weights.size(); ++i) {
         const auto bits = static_cast<uint16_t>(draw.once_in(20) ? draw.in(0, 0x3ff) : draw.in(0x2000, 0x3c00));
         half.push_back({bits});
         const int exponent = bits >> 10;
         const double mantissa = bits & 0x3ff;
         half_values.push_back(exponent == 0 ? std::ldexp(mantissa, -24) : std::ldexp(mantissa + 1024, exponent - 25));
-        codes.push_back(static_cast<int8_t>(draw.in(-127, 127)));
+        codes.push_back(static_cast<int8_t>(draw.in(-largest_of(bits_of_codes), largest_of(bits_of_codes))));
       }
+      const auto stored = stored_codes(codes, static_cast<size_t>(p.out), bits_of_codes);
+      const kernels::WeightCodes rows(stored.data(), bits_of_codes);
       for (int kind = 0; kind < 3; ++kind) {
         const auto w = kind == 0 ? converted<double>(p.weights) : kind == 1 ? half_values : converted<double>(codes);
         const auto expected = sums(p, x, w, rounded_step);
@@ -151,14 +155,14 @@ TEST_SUITE("f32") {
                 {batch, in, out, p.x.data(), half.data(), nullptr, p.bias.data(), p.limits, y.data()});
           } else {
             kF32Reference.fully_connected_hybrid(
-                {batch, in, out, p.x.data(), codes.data(), scales, p.bias.data(), p.limits, y.data()});
+                {batch, in, out, p.x.data(), rows, scales, p.bias.data(), p.limits, y.data()});
           }
         } else if (kind == 0) {
           kF32Reference.conv({s, p.x.data(), p.weights.data(), nullptr, p.bias.data(), p.limits, y.data()});
         } else if (kind == 1) {
           kF32Reference.conv_half({s, p.x.data(), half.data(), nullptr, p.bias.data(), p.limits, y.data()});
         } else {
-          kF32Reference.conv_hybrid({s, p.x.data(), codes.data(), scales, p.bias.data(), p.limits, y.data()});
+          kF32Reference.conv_hybrid({s, p.x.data(), rows, scales, p.bias.data(), p.limits, y.data()});
         }
         const auto exact = sums(p, x, w, [](double sum, double a, double b) { return sum + a * b; });
         const auto sizes = sums(p, x, w, [](double sum, double a, double b) { return sum + std::abs(a * b); });
@@ -190,7 +194,8 @@ TEST_SUITE("f32") {
     for (int round = 0; round < kProblems; ++round) {
       const bool fully_connected = round % 3 == 0;
       Problem p = draw_problem(draw, fully_connected);
-      const auto codes = draw.codes(static_cast<int64_t>(p.weights.size()), -127, 127);
+      const uint32_t bits = draw_bits(draw);
+      const auto codes = draw.codes(static_cast<int64_t>(p.weights.size()), -largest_of(bits), largest_of(bits));
       const size_t sample = p.x.size() / static_cast<size_t>(p.g.n);
       if (draw.once_in(8)) {
         std::fill_n(p.x.begin(), sample, draw.once_in(2) ? 0.0f : -0.0f);
@@ -230,17 +235,18 @@ TEST_SUITE("f32") {
         grid_scale.push_back(s);
         zero_points.push_back(z);
       }
-      const auto kw = converted<int8_t>(codes);
+      const auto kw = stored_codes(codes, static_cast<size_t>(p.out), bits);
+      const kernels::WeightCodes rows(kw.data(), bits);
       std::vector<float> y(static_cast<size_t>(p.g.n * p.g.oh() * p.g.ow() * p.out));
       std::vector<int8_t> scratch(sample);
       const kernels::ConvShape s = p.shape();
       if (fully_connected) {
-        kF32Reference.fully_connected_dynamic({{s.batch, s.in_channels, s.out_channels, p.x.data(), kw.data(),
+        kF32Reference.fully_connected_dynamic({{s.batch, s.in_channels, s.out_channels, p.x.data(), rows,
                                                 p.scales.data(), p.bias.data(), p.limits, y.data()},
                                                scratch.data()});
       } else {
         kF32Reference.conv_dynamic(
-            {{s, p.x.data(), kw.data(), p.scales.data(), p.bias.data(), p.limits, y.data()}, scratch.data()});
+            {{s, p.x.data(), rows, p.scales.data(), p.bias.data(), p.limits, y.data()}, scratch.data()});
       }
       oracle::Geometry one = p.g;
       one.n = 1;

@@ -14,6 +14,7 @@
 
 #include "kernels/f32/table.h"
 #include "tests/kernels/draw.h"
+#include "tests/kernels/stored_codes.h"
 #include "tests/support/sanitized.h"
 #include "tests/support/seed.h"
 
@@ -120,9 +121,10 @@ struct Problem {
     for (int32_t o = 0; o < shape.out_channels && kind == Weights::kHybrid; ++o) {
       scales.push_back(draw.scale(-9, -5));
     }
+    code_bits = draw_bits(draw);
     for (int64_t i = 0; i < count && kind != Weights::kFloat; ++i) {
       if (kind == Weights::kHybrid) {
-        codes.push_back(static_cast<int8_t>(in(-127, 127)));
+        codes.push_back(static_cast<int8_t>(in(-largest_of(code_bits), largest_of(code_bits))));
         weights.push_back(codes.back());
       } else {
         const auto bits = static_cast<uint16_t>(in(0, 0x3ff) | in(1, 15) << 10 | in(0, 1) << 15);
@@ -131,6 +133,7 @@ struct Problem {
         weights.push_back(static_cast<float>(bits >> 15 != 0 ? -size : size));
       }
     }
+    codes = stored_codes(codes, static_cast<size_t>(shape.out_channels), code_bits);
     limits = std::array{kernels::Limits{-kInf, kInf}, kernels::Limits{0, kInf},
                         kernels::Limits{0, 6}}[static_cast<size_t>(in(0, 2))];
   }
@@ -148,17 +151,17 @@ struct Problem {
   }
 
   template <class Weight>
-  kernels::ConvF32<Weight> op(const Weight* data, float* y) const {
+  kernels::ConvF32<Weight> op(typename kernels::StoredWeights<Weight>::Type data, float* y) const {
     return {shape, x.data(), data, scales.empty() ? nullptr : scales.data(), bias.data(), limits, y};
   }
   void pack(const F32Table& table, uint8_t* packed) const {
     switch (kind) {
       case Weights::kFloat:
-        return table.packed->pack_conv(op(weights.data(), nullptr), packed);
+        return table.packed->pack_conv(op<float>(weights.data(), nullptr), packed);
       case Weights::kHalf:
-        return table.packed->pack_conv_half(op(half.data(), nullptr), packed);
+        return table.packed->pack_conv_half(op<kernels::Half>(half.data(), nullptr), packed);
       case Weights::kHybrid:
-        return table.packed->pack_conv_hybrid(op(codes.data(), nullptr), packed);
+        return table.packed->pack_conv_hybrid(op<int8_t>({codes.data(), code_bits}, nullptr), packed);
     }
   }
 
@@ -166,7 +169,8 @@ struct Problem {
   Weights kind{};
   std::vector<float> x, weights, bias, scales;  // weights as the sums see them: without scale
   std::vector<kernels::Half> half;
-  std::vector<int8_t> codes;
+  std::vector<int8_t> codes;  // as they are stored
+  uint32_t code_bits{};
   kernels::Limits limits{};
 };
 

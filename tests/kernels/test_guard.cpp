@@ -127,7 +127,7 @@ void guard_all(const char* kind) {
       const kernels::Conv<Code> op{.shape = problem.shape,
                                    .x = places.copy(x),
                                    .x_zero_point = problem.op.x_zero_point,
-                                   .weights = places.copy(problem.weights),
+                                   .weights = {places.copy(problem.weights), problem.bits},
                                    .bias = places.copy(problem.bias),
                                    .multipliers = places.copy(problem.multipliers),
                                    .range = problem.op.range,
@@ -140,7 +140,7 @@ void guard_all(const char* kind) {
     const auto batch = static_cast<int32_t>(draw.in(1, 3));
     const auto in = static_cast<int32_t>(draw.in(1, 150));
     const auto out = static_cast<int32_t>(draw.in(1, 150));
-    const ConvProblem problem(draw, kernels::fully_connected_shape(batch, in, out));
+    const ConvProblem problem(draw, kernels::fully_connected_shape(batch, in, out), draw_bits(draw));
     const auto x = converted<Code>(problem.x);
     run(problem.outputs(), [&](const Int8Table& table, Places& places, Code* y) {
       kernels_of<Code>(table).fully_connected({.batch = batch,
@@ -148,7 +148,7 @@ void guard_all(const char* kind) {
                                                .out = out,
                                                .x = places.copy(x),
                                                .x_zero_point = problem.op.x_zero_point,
-                                               .weights = places.copy(problem.weights),
+                                               .weights = {places.copy(problem.weights), problem.bits},
                                                .bias = places.copy(problem.bias),
                                                .multipliers = places.copy(problem.multipliers),
                                                .range = problem.op.range,
@@ -231,7 +231,7 @@ TEST_SUITE("guard") {
       run(problem.outputs(), [&](const Int8Table& table, Places& places, int8_t* y) {
         kernels::Conv<int8_t> op = problem.op;
         op.x = places.copy(problem.x);
-        op.weights = places.copy(problem.weights);
+        op.weights = {places.copy(problem.weights), problem.bits};
         op.bias = places.copy(problem.bias);
         op.multipliers = places.copy(problem.multipliers);
         op.y = y;

@@ -16,6 +16,7 @@
 #include "tests/kernels/draw.h"
 #include "tests/kernels/kernels_of.h"
 #include "tests/kernels/oracle.h"
+#include "tests/kernels/stored_codes.h"
 #include "tests/support/full.h"
 #include "tests/support/sanitized.h"
 #include "tests/support/seed.h"
@@ -127,7 +128,8 @@ void compare_conv(const char* name, bool depthwise) {
     const oracle::Geometry g = draw.geometry(in, true, false);
     const int64_t products = g.kh * g.kw * in / groups;
     const Codes x = draw.codes(g.n * g.h * g.w * in, kLowest<Code>, kHighest<Code>);
-    const Codes weights = draw.codes(out * products, -127, 127);
+    const uint32_t bits = draw_bits(draw);
+    const Codes weights = draw.codes(out * products, -largest_of(bits), largest_of(bits));
     const Codes bias = draw.codes(out, -(int64_t{1} << 30), int64_t{1} << 30);
     const bool small_bias = !draw.once_in(6);
     Codes used_bias = bias;
@@ -140,7 +142,7 @@ void compare_conv(const char* name, bool depthwise) {
     expected = oracle::convolution(g, out, groups, x, zero_point, weights, used_bias, multipliers, range);
 
     const auto kx = converted<Code>(x);
-    const auto kw = converted<int8_t>(weights);
+    const auto kw = stored_codes(weights, static_cast<size_t>(out), bits);
     const auto kb = converted<int32_t>(used_bias);
     const auto km = bits_of(multipliers);
     got = room<Code>(expected.size());
@@ -151,7 +153,7 @@ void compare_conv(const char* name, bool depthwise) {
                                            .window = window(g)},
                                  .x = kx.data(),
                                  .x_zero_point = static_cast<int32_t>(zero_point),
-                                 .weights = kw.data(),
+                                 .weights = {kw.data(), bits},
                                  .bias = kb.data(),
                                  .multipliers = km.data(),
                                  .range = code_range(range),
@@ -167,7 +169,8 @@ void compare_fully_connected(const char* name) {
     const int64_t in = draw.once_in(4) ? draw.in(1, 600) : draw.in(1, 70);
     const int64_t out = draw.in(1, 60);
     const Codes x = draw.codes(batch * in, kLowest<Code>, kHighest<Code>);
-    const Codes weights = draw.codes(out * in, -127, 127);
+    const uint32_t bits = draw_bits(draw);
+    const Codes weights = draw.codes(out * in, -largest_of(bits), largest_of(bits));
     const Codes bias = draw.codes(out, -30000, 30000);
     const auto multipliers = draw_multipliers(draw, out, in);
     const oracle::Range range = draw.range(kLowest<Code>, kHighest<Code>);
@@ -176,7 +179,7 @@ void compare_fully_connected(const char* name) {
     expected = oracle::convolution(pixel, out, 1, x, zero_point, weights, bias, multipliers, range);
 
     const auto kx = converted<Code>(x);
-    const auto kw = converted<int8_t>(weights);
+    const auto kw = stored_codes(weights, static_cast<size_t>(out), bits);
     const auto kb = converted<int32_t>(bias);
     const auto km = bits_of(multipliers);
     got = room<Code>(expected.size());
@@ -185,7 +188,7 @@ void compare_fully_connected(const char* name) {
                                              .out = static_cast<int32_t>(out),
                                              .x = kx.data(),
                                              .x_zero_point = static_cast<int32_t>(zero_point),
-                                             .weights = kw.data(),
+                                             .weights = {kw.data(), bits},
                                              .bias = kb.data(),
                                              .multipliers = km.data(),
                                              .range = code_range(range),

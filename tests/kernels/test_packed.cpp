@@ -150,7 +150,8 @@ TEST_SUITE("packed") {
         CAPTURE(shape.window.in_h);
         CAPTURE(shape.window.kernel_h);
         CAPTURE(shape.window.stride_h);
-        const ConvProblem problem(draw, shape);
+        const ConvProblem problem(draw, shape, draw_bits(draw));
+        CAPTURE(problem.bits);
         CHECK(differing(*table, problem, 1) == 0);
         CHECK(differing(*table, problem, 3) == 0);
       }

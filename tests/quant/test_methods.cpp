@@ -23,6 +23,7 @@
 #include "layers/trace.h"
 #include "layers/zoo/zoo.h"
 #include "quant/half.h"
+#include "quant/training.h"
 #include "tests/quant/nets.h"
 #include "tests/quant/oracle.h"
 #include "tests/support/message.h"
@@ -263,6 +264,35 @@ TEST_SUITE("phases") {
       CAPTURE(name);
       CHECK(bits[name] == number);
     }
+    // Weights alone, and as the words of both verbs.
+    const auto mixed = zoo::make("resnet8", {.classes = 10, .input = Shape{8, 8, 3}});
+    spec.bits = {quant::layer_bits_from("test", "layer2.*=2"), quant::layer_bits_from("test", "layer2.0.conv1=7a7"),
+                 quant::layer_bits_from("test", "fc=3a5")};
+    quant::prepare(*mixed, {1, 8, 8, 3}, spec);
+    bits.clear();
+    for (const auto& [name, quantizer] : quant::quantizers(*mixed)) {
+      bits[name.substr(0, name.rfind("/output"))] = quantizer->tensor_spec().bits;
+    }
+    CHECK(bits["layer2.0.conv1.weight"] == 2);  // the first that fits
+    CHECK(bits["layer2.0.conv1"] == 7);         // and says something
+    CHECK(bits["layer2.0.conv2"] == 6);
+    CHECK(bits["fc.weight"] == 3);  // goes before the edges
+    CHECK(bits["fc"] == 5);
+    CHECK(bits["conv1.weight"] == 8);
+    const quant::QuantSpec trained = quant::parse_training("w4a4,layers=layer1.*=2+fc=3a5").spec;
+    REQUIRE(trained.bits.size() == 2);
+    CHECK(trained.bits[0].layer == "layer1.*");
+    CHECK(trained.bits[0].weights == 2);
+    CHECK(trained.bits[0].activations == 0);
+    CHECK(trained.bits[1].activations == 5);
+    for (const auto& [text, reason] : {std::pair{"fc", "[quantize] 'fc' does not say a layer's bits, as fc=4 does"},
+                                       {"fc=", "[quantize] '' in 'fc=' is not a number"},
+                                       {"fc=17", "[quantize] 'fc=17': bits of weights are 1 to 16"},
+                                       {"fc=4a1", "[quantize] 'fc=4a1': bits of activations are 2 to 16"},
+                                       {"fc=4a8a8", "[quantize] 'fc=4a8a8': bits of activations are 2 to 16"}}) {
+      CHECK(message_of([&, word = text] { return quant::layer_bits_from("quantize", word); }) == reason);
+    }
+    spec.bits.clear();
     spec.sum_bits = 0;
     const auto plain = zoo::make("resnet8", {.classes = 10, .input = Shape{8, 8, 3}});
     quant::prepare(*plain, {1, 8, 8, 3}, spec);

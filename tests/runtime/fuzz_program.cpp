@@ -93,8 +93,8 @@ Net float_net(const RngKey& key) {
     const std::vector<uint16_t> w(36, 0x3800);
     op.weights = net.spec.add_constant<uint16_t>("w", Type::kF16, {2, 3, 3, 2}, std::span(w));
   } else {
-    const std::vector<int8_t> w(36, 64);
-    op.weights = net.spec.add_constant<int8_t>("w", Type::kS8, {2, 3, 3, 2}, std::span(w));
+    const std::vector<int8_t> w(36, std::array<int8_t, 3>{64, 5, 1}[static_cast<size_t>(net.draw.in(0, 2))]);
+    op.weights = net.spec.add_weights("w", {2, 3, 3, 2}, w);
     op.multipliers = floats(2);
     if (form == 3) {
       op.scratch = net.value("scratch", {4, 4, 2}, Type::kS8, {1.0f, 0, -128, 127}).id;
@@ -120,7 +120,7 @@ Net float_net(const RngKey& key) {
 
 Bytes make_seed(unsigned choice) {
   const RngKey key = RngKey{.seed = 77}.child(uint64_t{choice / 4});
-  Net net = choice % 16 == 0  ? small_net(key)
+  Net net = choice % 16 == 0  ? small_net(key, std::array{127, 7, 1}[choice / 16 % 3])
             : choice % 4 == 1 ? float_net(key)
                               : random_net(key, choice % 4 == 2 ? Type::kS16 : Type::kS8, 3);
   return net.finish(choice % 3 != 0);

@@ -41,7 +41,7 @@ bool in_onnx_runtime(const runtime::OpSpec& op) {
 
 std::string codes_text(const std::vector<uint8_t>& bytes, Type type) {
   std::string text;
-  for (size_t i = 0; i < bytes.size(); i += runtime::bytes_of(type)) {
+  for (size_t i = 0; i < bytes.size(); i += runtime::width_of(type) / 8) {
     const int code =
         type == Type::kS8 ? runtime::read<int8_t>(bytes.data() + i) : runtime::read<int16_t>(bytes.data() + i);
     text += (i == 0 ? "" : " ") + std::to_string(code);
@@ -90,7 +90,7 @@ void write_by_oracle(const std::filesystem::path& folder, int nets) {
 }  // namespace whittle
 
 int main(int argc, char** argv) {
-  const int nets = argc == 3 ? std::atoi(argv[2]) : 12;  // of each kind
+  const int nets = argc == 3 ? std::atoi(argv[2]) : 16;  // of each kind
   if (argc < 2 || argc > 3 || nets < 1) {
     std::fputs("golden_nets FOLDER [NETS]\n", stderr);
     return 2;

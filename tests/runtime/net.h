@@ -3,6 +3,7 @@
 // the file; `expected` holds what its outputs must be.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <cstring>
 #include <map>
@@ -49,6 +50,7 @@ class Net {
   runtime::ProgramSpec spec;
   std::vector<uint8_t> input_bytes;     // all inputs, one after the other
   std::vector<uint8_t> expected_bytes;  // all outputs
+  int64_t largest_weight = 127;         // of products to come: 7 fits into 4 bits, 1 into 2
 
   // ---- Values -----------------------------------------------------------------------
 
@@ -338,7 +340,7 @@ class Net {
   // Draws the constants of a product and hangs them on the op.
   Product product(runtime::OpSpec& op, const NetValue& x, const NetValue& y, std::vector<uint32_t> dims, int64_t out,
                   int64_t products, bool relu) {
-    Product p{.weights = draw.codes(out * products, -127, 127),
+    Product p{.weights = draw.codes(out * products, -largest_weight, largest_weight),
               .bias = draw.codes(out, -5000, 5000),
               .multipliers = {},
               .range = {}};
@@ -349,7 +351,7 @@ class Net {
     p.range = range_of(y, relu);
     const auto weights = converted<int8_t>(p.weights);
     const auto bias = converted<int32_t>(p.bias);
-    op.weights = spec.add_constant<int8_t>("weight", Type::kS8, std::move(dims), std::span<const int8_t>(weights));
+    op.weights = spec.add_weights("weight", std::move(dims), weights);
     op.bias = spec.add_constant<int32_t>("bias", Type::kS32, {u(out)}, std::span<const int32_t>(bias));
     op.multipliers = numbers(Type::kU32, p.multipliers);
     op.lo = runtime::code(static_cast<int32_t>(p.range.lo));
@@ -362,13 +364,7 @@ class Net {
     return {y.grid.zero_point, lo, y.grid.qmax};
   }
 
-  int64_t bytes_of(uint32_t v) const {
-    int64_t bytes = runtime::bytes_of(spec.values[v].type);
-    for (const uint32_t d : spec.values[v].dims) {
-      bytes *= d;
-    }
-    return bytes;
-  }
+  int64_t bytes_of(uint32_t v) const { return static_cast<int64_t>(runtime::bytes_of(spec.values[v])); }
 
   static void append(std::vector<uint8_t>& bytes, const NetValue& v) {
     const auto put = [&](const auto& number) {
@@ -390,8 +386,9 @@ class Net {
 
 // conv - relu - pool - fc - softmax, residual addition, depthwise, concat, table: every
 // integer op, in one small net of the shape that nets have.
-inline Net small_net(const RngKey& key) {
+inline Net small_net(const RngKey& key, int64_t largest_weight = 127) {
   Net net(key);
+  net.largest_weight = largest_weight;
   const oracle::Geometry same3{0, 0, 0, 0, 3, 3, 1, 1, 1, 1, 1, 1, 1, 1};
   const oracle::Geometry half2{0, 0, 0, 0, 2, 2, 2, 2, 1, 1, 0, 0, 0, 0};
   const NetValue x = net.input({1, 6, 6, 3});
@@ -421,6 +418,7 @@ inline Net random_net(const RngKey& key, runtime::Type type, int64_t most_ops = 
   const int64_t ops = draw.in(1, most_ops);
   for (int64_t k = 0; k < ops; ++k) {
     const NetValue x = any();
+    net.largest_weight = std::array{127, 7, 1}[static_cast<size_t>(draw.in(0, 2))];
     const auto window = [&](bool dilated) {  // one that fits x
       for (;;) {
         oracle::Geometry g = draw.geometry(x.dims[3], dilated, !dilated);

@@ -37,8 +37,9 @@ size_t bytes_of_values(const Program& p, uint32_t first, uint32_t count) {
   return bytes;
 }
 
-// Runs every program of the folder on its samples, with every table; what the programs are made of goes to `kinds`.
-int64_t check_folder(const std::string& name, std::set<OpKind>& kinds) {
+// Runs every program of the folder on its samples, with every table; what the programs are made of goes to `kinds` and
+// `weights`.
+int64_t check_folder(const std::string& name, std::set<OpKind>& kinds, std::set<Type>& weights) {
   int64_t codes = 0;
   for (const auto& entry : std::filesystem::directory_iterator(std::filesystem::path(WHITTLE_GOLDEN) / name)) {
     std::filesystem::path path = entry.path();
@@ -59,7 +60,7 @@ int64_t check_folder(const std::string& name, std::set<OpKind>& kinds) {
       const Bytes sample(inputs.begin() + static_cast<std::ptrdiff_t>(at),
                          inputs.begin() + static_cast<std::ptrdiff_t>(at + in));
       Bytes wanted;
-      for (size_t i = 0; i < bytes_of_values(p, p.input_count(), p.output_count()); i += runtime::bytes_of(type)) {
+      for (size_t i = 0; i < bytes_of_values(p, p.input_count(), p.output_count()); i += runtime::width_of(type) / 8) {
         int code = 0;
         REQUIRE((expected >> code).good());
         wanted.push_back(static_cast<uint8_t>(code & 255));
@@ -81,6 +82,9 @@ int64_t check_folder(const std::string& name, std::set<OpKind>& kinds) {
     CHECK_FALSE((expected >> more));
     for (uint32_t i = 0; i < p.op_count(); ++i) {
       kinds.insert(p.op(i).kind);
+      if (p.op(i).weights != runtime::kNone) {
+        weights.insert(p.value(p.op(i).weights).type);
+      }
     }
   }
   return codes;
@@ -91,9 +95,11 @@ int64_t check_folder(const std::string& name, std::set<OpKind>& kinds) {
 TEST_SUITE("golden") {
   TEST_CASE("what ONNX Runtime gives, to the byte") {
     std::set<OpKind> kinds;
-    const int64_t codes = check_folder("onnxruntime", kinds);
+    std::set<Type> weights;
+    const int64_t codes = check_folder("onnxruntime", kinds, weights);
     MESSAGE(codes << " codes of " << kinds.size() << " kinds of op");
     CHECK(codes >= 1000);
+    CHECK(weights == std::set{Type::kS8, Type::kS4, Type::kS2});
     for (const OpKind kind : {OpKind::kConv, OpKind::kFullyConnected, OpKind::kAdd, OpKind::kMaxPool,
                               OpKind::kAveragePool, OpKind::kConcat}) {
       CHECK(kinds.contains(kind));
@@ -102,10 +108,12 @@ TEST_SUITE("golden") {
 
   TEST_CASE("what the oracle gives, to the byte") {
     std::set<OpKind> kinds;
-    const int64_t codes = check_folder("oracle", kinds);
+    std::set<Type> weights;
+    const int64_t codes = check_folder("oracle", kinds, weights);
     MESSAGE(codes << " codes of " << kinds.size() << " kinds of op");
     CHECK(codes >= 500);
     CHECK(kinds.size() == 10);  // all that integer programs have
+    CHECK(weights == std::set{Type::kS8, Type::kS4, Type::kS2});
   }
 }
 

@@ -2,6 +2,7 @@
 
 #include <doctest/doctest.h>
 
+#include <array>
 #include <functional>
 #include <stdexcept>
 #include <string>
@@ -34,7 +35,9 @@ Bytes prefix(const Bytes& file, size_t size) {
 }
 
 struct SmallFile {
-  Net net = small_net(RngKey{.seed = 11});
+  explicit SmallFile(int64_t largest_weight = 127) : net(small_net(RngKey{.seed = 11}, largest_weight)) {}
+
+  Net net;
   Bytes file = net.finish(false);
 
   // Ops of small_net, in order.
@@ -84,7 +87,7 @@ const std::vector<Hostile>& hostile_files() {
   static const std::vector<Hostile> files{
       // ---- Header
       {"another magic", Status::kNotAProgram, header_edit([](auto& h) { h.magic[0] = 'W'; })},
-      {"a later version", Status::kOtherVersion, header_edit([](auto& h) { h.version = 3; })},
+      {"a later version", Status::kOtherVersion, header_edit([](auto& h) { h.version = 4; })},
       {"another header size", Status::kOtherVersion, header_edit([](auto& h) { h.header_bytes = 200; })},
       {"a length beyond the file", Status::kTruncated, header_edit([](auto& h) { h.file_bytes += 64; })},
       {"a length short of the file", Status::kLength, header_edit([](auto& h) { h.file_bytes -= 64; })},
@@ -113,7 +116,9 @@ const std::vector<Hostile>& hostile_files() {
 
       // ---- Values
       {"type 0", Status::kValue, input_edit([](auto& v) { v.type = static_cast<Type>(0); })},
-      {"type 8", Status::kValue, input_edit([](auto& v) { v.type = static_cast<Type>(8); })},
+      {"type 10", Status::kValue, input_edit([](auto& v) { v.type = static_cast<Type>(10); })},
+      {"an activation of 4 bits", Status::kType, input_edit([](auto& v) { v.type = Type::kS4; })},
+      {"an activation of 2 bits", Status::kType, result_edit(S::kConv, [](auto& v) { v.type = Type::kS2; })},
       {"an activation of s32", Status::kType, input_edit([](auto& v) { v.type = Type::kS32; })},
       {"rank 0", Status::kValue, input_edit([](auto& v) { v.rank = 0; })},
       {"rank 9", Status::kValue, input_edit([](auto& v) { v.rank = 9; })},
@@ -316,6 +321,70 @@ const std::vector<Hostile>& hostile_files() {
   return files;
 }
 
+// The byte at `at` of the stored weights of an op.
+Bytes edit_weights(const S& s, uint32_t i, uint64_t at, const std::function<int(int)>& edit) {
+  const uint32_t weights = s.op(i).weights;
+  const auto value =
+      record_at<ValueRecord>(s.file, section_at(s.file, runtime::kValues) + weights * sizeof(ValueRecord));
+  const uint8_t byte = s.file[section_at(s.file, runtime::kConstants) + value.offset + at];
+  return edit_constant<uint8_t>(s.file, weights, at, static_cast<uint8_t>(edit(byte)));
+}
+
+// Of a small file whose weights all have 4 or 2 bits. Rows of its first op have 27 codes: 13.5 or 6.75 bytes.
+const std::vector<Hostile>& hostile_narrow_files(uint32_t bits) {
+  const auto type_edit = [](uint32_t i, Type type) {
+    return [=](const S& s) { return edit_value(s.file, s.op(i).weights, [=](auto& v) { v.type = type; }); };
+  };
+  const auto conv_edit = [](uint64_t at, std::function<int(int)> edit) {
+    return [=](const S& s) { return edit_weights(s, S::kConv, at, edit); };
+  };
+  static const std::vector<Hostile> of_4{
+      {"a weight of -8", Status::kConstant, conv_edit(2, [](int byte) { return (byte & 0xf0) | 0x08; })},
+      {"a weight of -8 above another", Status::kConstant, conv_edit(2, [](int byte) { return (byte & 0x0f) | 0x80; })},
+      {"the last weight of a row is -8", Status::kConstant, conv_edit(13, [](int) { return 0x08; })},
+      {"a bit behind a row", Status::kConstant, conv_edit(13, [](int byte) { return byte | 0x10; })},
+      {"the highest bit behind a row", Status::kConstant, conv_edit(27, [](int byte) { return byte | 0x80; })},
+      {"another weight", Status::kBound, conv_edit(0, [](int byte) { return (byte & 0x0e) == 0 ? 0x77 : 0; })},
+      {"weights said to have 2 bits", Status::kConstant, type_edit(S::kConv, Type::kS2)},
+      {"weights said to have 8 bits", Status::kConstant, type_edit(S::kConv, Type::kS8)},
+      {"weights said to have 16 bits", Status::kConstant, type_edit(S::kConv, Type::kS16)},
+      {"biases of 4 bits", Status::kConstant,
+       [](const S& s) { return edit_value(s.file, s.op(S::kConv).bias, [](auto& v) { v.type = Type::kS4; }); }},
+      {"2^24 rows of 2^8 codes, which have 2^31 bytes", Status::kValue,
+       [](const S& s) {
+         return edit_value(s.file, s.op(S::kConv).weights, [](auto& v) {
+           v.dims[0] = 1u << 24;
+           v.dims[1] = 1u << 8;
+         });
+       }},
+  };
+  static const std::vector<Hostile> of_2{
+      {"a weight of -2", Status::kConstant, conv_edit(0, [](int byte) { return (byte & 0xfc) | 0x02; })},
+      {"a weight of -2 above others", Status::kConstant, conv_edit(3, [](int byte) { return (byte & 0x3f) | 0x80; })},
+      {"the last weight of a row is -2", Status::kConstant,
+       conv_edit(6, [](int byte) { return (byte & 0x0f) | 0x20; })},
+      {"a bit behind a row", Status::kConstant, conv_edit(6, [](int byte) { return byte | 0x40; })},
+      {"a code behind a row", Status::kConstant, conv_edit(13, [](int byte) { return byte | 0xc0; })},
+      {"another weight", Status::kBound, conv_edit(0, [](int byte) { return byte == 0 ? 0x55 : 0; })},
+      {"weights said to have 4 bits", Status::kConstant, type_edit(S::kConv, Type::kS4)},
+      {"weights said to have 8 bits", Status::kConstant, type_edit(S::kDepthwise, Type::kS8)},
+  };
+  return bits == 4 ? of_4 : of_2;
+}
+
+void check_hostile(const S& s, const std::vector<Hostile>& files) {
+  for (const Hostile& hostile : files) {
+    CAPTURE(std::string(hostile.what));
+    const Status status = load_status(hostile.make(s));
+    CAPTURE(std::string(status_text(status)));
+    CHECK(status == hostile.status);
+  }
+  MESSAGE(files.size() << " files");
+}
+
+// Files whose weights have 8, 4 and 2 bits.
+constexpr std::array kLargestWeights{127, 7, 1};
+
 }  // namespace
 
 TEST_SUITE("load") {
@@ -336,49 +405,68 @@ TEST_SUITE("load") {
   }
 
   TEST_CASE("every truncation, and bytes appended, are refused") {
-    const SmallFile s;
-    int accepted = 0;
-    for (size_t size = 0; size < s.file.size(); ++size) {
-      const Bytes cut = prefix(s.file, size);
-      accepted += size > 0 && load_status(cut) == Status::kOk ? 1 : 0;
-    }
-    CHECK(accepted == 0);
-    for (const size_t more : {size_t{1}, size_t{16}, size_t{64}, s.file.size()}) {
-      Bytes longer = s.file;
-      longer.resize(s.file.size() + more);
-      CHECK(load_status(longer) == Status::kLength);
+    for (const int largest_weight : kLargestWeights) {
+      const SmallFile s(largest_weight);
+      int accepted = 0;
+      for (size_t size = 0; size < s.file.size(); ++size) {
+        const Bytes cut = prefix(s.file, size);
+        accepted += size > 0 && load_status(cut) == Status::kOk ? 1 : 0;
+      }
+      CHECK(accepted == 0);
+      for (const size_t more : {size_t{1}, size_t{16}, size_t{64}, s.file.size()}) {
+        Bytes longer = s.file;
+        longer.resize(s.file.size() + more);
+        CHECK(load_status(longer) == Status::kLength);
+      }
     }
   }
 
   TEST_CASE("every flipped bit is refused") {
-    const SmallFile s;
-    Bytes file = s.file;
-    int accepted = 0;
-    for (size_t bit = 0; bit < 8 * file.size(); bit += kSanitized ? 7 : 1) {
-      const auto mask = static_cast<uint8_t>(1u << bit % 8);
-      file[bit / 8] ^= mask;
-      accepted += load_status(file) == Status::kOk ? 1 : 0;
-      file[bit / 8] ^= mask;
+    for (const int largest_weight : kLargestWeights) {
+      Bytes file = SmallFile(largest_weight).file;
+      int accepted = 0;
+      for (size_t bit = 0; bit < 8 * file.size(); bit += kSanitized ? 7 : 1) {
+        const auto mask = static_cast<uint8_t>(1u << bit % 8);
+        file[bit / 8] ^= mask;
+        accepted += load_status(file) == Status::kOk ? 1 : 0;
+        file[bit / 8] ^= mask;
+      }
+      MESSAGE(8 * file.size() << " bits");
+      CHECK(accepted == 0);
+      CHECK(load_status(file) == Status::kOk);
     }
-    MESSAGE(8 * file.size() << " bits");
-    CHECK(accepted == 0);
-    CHECK(load_status(file) == Status::kOk);
   }
 
   TEST_CASE("hostile files with the right checksums are refused, each for its reason") {
-    const SmallFile s;
-    for (const Hostile& hostile : hostile_files()) {
-      CAPTURE(std::string(hostile.what));
-      Status status = load_status(hostile.make(s));
-      CAPTURE(std::string(status_text(status)));
-      CHECK(status == hostile.status);
-    }
-    MESSAGE(hostile_files().size() << " files");
+    check_hostile(SmallFile(127), hostile_files());
+    check_hostile(SmallFile(7), hostile_narrow_files(4));
+    check_hostile(SmallFile(1), hostile_narrow_files(2));
+  }
+
+  TEST_CASE("codes of hybrid products are looked at, too") {
+    const std::vector<int8_t> codes{7, -7, 1, 0, 3, -1};
+    Net net(RngKey{.seed = 3});
+    const NetValue x = net.input({1, 3}, Type::kF32);
+    NetValue y = net.value("fc", {1, 2}, Type::kF32, {});
+    y.numbers = {0, 0};
+    const uint32_t weights = net.spec.add_weights("w", {2, 3}, codes);
+    net.output(net.add({.kind = OpKind::kFullyConnected,
+                        .weights = weights,
+                        .bias = net.numbers(Type::kF32, {0, 0}),
+                        .multipliers = net.numbers(Type::kF32, {1, 1}),
+                        .lo = runtime::bits_of(-1e30f),
+                        .hi = runtime::bits_of(1e30f)},
+                       {x}, y));
+    const Bytes file = net.finish();
+    REQUIRE(load_status(file) == Status::kOk);
+    CHECK(load_status(edit_constant<uint8_t>(file, weights, 0, 0x87)) == Status::kConstant);  // -8
+    CHECK(load_status(edit_constant<uint8_t>(file, weights, 1, 0x11)) == Status::kConstant);  // behind the row
+    CHECK(load_status(edit_constant<uint8_t>(file, weights, 1, 0x02)) == Status::kOk);
   }
 
   // Whatever loads can be run: each word of every record replaced by what breaks things.
   TEST_CASE("a program with any one word of its records replaced is refused, or runs within its arena") {
-    const SmallFile s;
+    const SmallFile s(7);
     int loaded = 0;
     int tried = 0;
     for (const runtime::SectionName name : {runtime::kValues, runtime::kOps, runtime::kLists}) {
@@ -438,6 +526,12 @@ TEST_SUITE("load") {
       Net net = small_net(RngKey{.seed = 2});
       net.spec.values[net.spec.ops[0].weights].constant.pop_back();
       CHECK(reason(net).find("has 107 bytes, its extents say 108") != std::string::npos);
+    }
+    SUBCASE("codes that fill no rows") {
+      const std::vector<int8_t> codes{1, 2, 3};
+      runtime::ProgramSpec spec;
+      CHECK_THROWS_WITH_AS(spec.add_weights("w", {2, 2}, codes), "[program] weights 'w' have 3 codes for 2 channels",
+                           std::invalid_argument);
     }
     SUBCASE("a reference to nothing") {
       Net net = small_net(RngKey{.seed = 2});

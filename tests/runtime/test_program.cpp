@@ -10,6 +10,7 @@
 #include "kernels/functions.h"
 #include "runtime/best.h"
 #include "runtime/whittle_runtime.h"
+#include "tests/kernels/stored_codes.h"
 #include "tests/runtime/net.h"
 #include "tests/support/sanitized.h"
 #include "tests/support/seed.h"
@@ -57,8 +58,9 @@ std::vector<float> as_floats(const std::vector<uint8_t>& bytes) {
 
 TEST_SUITE("program") {
   TEST_CASE("a small net of every integer op gives the oracle's codes") {
-    for (uint64_t seed = 0; seed < 20; ++seed) {
-      Net net = small_net(RngKey{.seed = test_seed()}.child(seed));
+    for (uint64_t seed = 0; seed < 30; ++seed) {
+      const int largest_weight = std::array{127, 7, 1}[seed % 3];
+      Net net = small_net(RngKey{.seed = test_seed()}.child(seed), largest_weight);
       for (const bool in_place : {false, true}) {
         const auto file = net.finish(in_place);
         for (const Kernels& kernels : all_kernels()) {
@@ -90,6 +92,24 @@ TEST_SUITE("program") {
     }
     MESSAGE(numbers << " bytes of outputs; writing in place saved arena in " << in_place_saves << " nets");
     CHECK(in_place_saves > 0);
+  }
+
+  TEST_CASE("weights take the bits that their codes need, and lie as docs/format.md says") {
+    CAPTURE(test_seed());
+    Draw draw(RngKey{.seed = test_seed()}.child("stored"));
+    for (int i = 0; i < 300; ++i) {
+      const auto rows = static_cast<size_t>(draw.in(1, 5)), row = static_cast<size_t>(draw.in(1, 19));
+      const uint32_t bits = draw_bits(draw);
+      auto codes = converted<int8_t>(draw.codes(static_cast<int64_t>(rows * row), -largest_of(bits), largest_of(bits)));
+      codes.back() = static_cast<int8_t>(largest_of(bits));
+      runtime::ProgramSpec spec;
+      const auto& value = spec.values[spec.add_weights("w", {Net::u(rows), Net::u(row)}, codes)];
+      CHECK(value.type == (bits == 8 ? Type::kS8 : bits == 4 ? Type::kS4 : Type::kS2));
+      CHECK(value.constant.size() == rows * ((row * bits + 7) / 8));
+      CHECK(value.constant.size() == runtime::bytes_of(value));
+      CHECK(codes_stored(value.constant, rows, row, bits) == codes);
+      CHECK(converted<int8_t>(value.constant) == stored_codes(codes, rows, bits));
+    }
   }
 
   TEST_CASE("what only integers need is marked, and features decide") {
@@ -215,6 +235,11 @@ TEST_SUITE("program") {
     const auto real_weight = [&](size_t i) { return codes[i] * static_cast<double>(scales[i / 2]); };
     const NetValue c = conv("hybrid", quantized, true, false, real_weight);
     const NetValue d = conv("dynamic", quantized, true, true, real_weight);
+    const std::vector<int8_t> four{7, -7, 0, 2, -1, 5}, two{1, -1, 0, 1, 1, 0};
+    const NetValue narrow = conv("hybrid4", net.spec.add_weights("q4", {3, 1, 1, 2}, four), true, false,
+                                 [&](size_t i) { return four[i] * static_cast<double>(scales[i / 2]); });
+    const NetValue narrow_dynamic = conv("dynamic2", net.spec.add_weights("q2", {3, 1, 1, 2}, two), true, true,
+                                         [&](size_t i) { return two[i] * static_cast<double>(scales[i / 2]); });
 
     NetValue sum = image("sum", 3);
     for (size_t i = 0; i < a.numbers.size(); ++i) {
@@ -258,10 +283,11 @@ TEST_SUITE("program") {
     }
     p = net.add({.kind = OpKind::kSoftmax}, {both}, p);
     logs = net.add({.kind = OpKind::kLogSoftmax}, {both}, logs);
-    for (const NetValue& v : {c, p, logs}) {
+    for (const NetValue& v : {c, narrow, p, logs}) {
       net.output(v);
     }
     net.output(net.reshape(d, {48}));
+    net.output(net.reshape(narrow_dynamic, {48}));
 
     const auto file = net.finish();
     Program program;
@@ -275,7 +301,7 @@ TEST_SUITE("program") {
         const auto got = as_floats(run_program(file, net.input_bytes, kernels, weights));
         REQUIRE(got.size() == expected.size());
         for (size_t i = 0; i < got.size(); ++i) {
-          const bool dynamic = i >= got.size() - 48;  // the input was rounded to 8 bits
+          const bool dynamic = i >= got.size() - 96;  // the input was rounded to 8 bits
           CAPTURE(i);
           CHECK(std::abs(got[i] - expected[i]) <= (dynamic ? 0.06f : 1e-5f));
         }
