@@ -5,8 +5,7 @@
 // neighbouring pixels is one run of numbers, also where pixels have one or three.
 //
 // Results of few channels would leave lanes empty. There, neighbouring pixels of a row are
-// one pixel of that many times the channels, under a filter that is so much wider and has
-// zeros where it is not theirs.
+// one (with_neighbours_as_one).
 #pragma once
 
 #include <stdint.h>
@@ -62,23 +61,6 @@ struct PackedConvF32 {
     bool pointwise;   // the whole batch is one long row
   };
 
-  // The shape with neighbouring pixels as one, if that saves multiplications.
-  static ConvShape widened(const ConvShape& shape) {
-    ConvShape s = shape;
-    Window& w = s.window;
-    int32_t pixels = kWidth % s.out_channels == 0 ? kWidth / s.out_channels : 1;
-    while (w.out_w % pixels != 0) {
-      pixels /= 2;
-    }
-    if (s.groups == 1 && w.dilation_w == 1 && w.stride_w < w.kernel_w) {
-      s.out_channels *= pixels;
-      w.out_w /= pixels;
-      w.kernel_w += (pixels - 1) * w.stride_w;
-      w.stride_w *= pixels;
-    }
-    return s;
-  }
-
   static Plan plan_of(const ConvShape& s) {
     const Window& w = s.window;
     Plan plan = {};
@@ -119,7 +101,7 @@ struct PackedConvF32 {
   static int64_t group_size(const Plan& plan) { return (plan.depth + 1) * plan.blocks * kWidth; }
 
   static PackedNeeds needs(const ConvShape& shape) {
-    const ConvShape s = widened(shape);
+    const ConvShape s = with_neighbours_as_one(shape, kWidth);
     const Plan plan = plan_of(s);
     PackedNeeds result;
     result.packed_bytes = round_up(s.groups * group_size(plan) * int64_t{sizeof(float)}, 64);
@@ -131,7 +113,7 @@ struct PackedConvF32 {
 
   template <class Weight>
   static void pack(const ConvF32<Weight>& op, uint8_t* packed) {
-    const ConvShape s = widened(op.shape);
+    const ConvShape s = with_neighbours_as_one(op.shape, kWidth);
     const Window& own = op.shape.window;
     const int64_t pixels = s.out_channels / op.shape.out_channels;
     const Plan plan = plan_of(s);
@@ -213,7 +195,7 @@ struct PackedConvF32 {
   // ---- Running ----
 
   static void run(const Op& op, const uint8_t* packed, uint8_t* scratch, Part part) {
-    const ConvShape s = widened(op.shape);
+    const ConvShape s = with_neighbours_as_one(op.shape, kWidth);
     const Window& w = s.window;
     const Plan plan = plan_of(s);
     const int64_t all = plan.images * plan.results;

@@ -1,5 +1,12 @@
-// Depthwise convolution with packed weights in float: the rows of train/depthwise.h, with
-// bias and limits where a sum ends. Padded images are copied into scratch as for
+// Depthwise convolution with packed weights in float.
+//
+// Filters of 3x3 have tiles of their own: neighbouring results of one or two rows, for one
+// vector of channels after the other. The weights and sums of a vector stay in registers,
+// and a number of the image is loaded once for all the results of the tile that it is part of.
+// Images are read where they lie: of padding no lane is loaded.
+//
+// Others, and channels that fill no vector, are the rows of train/depthwise.h, with bias and
+// limits where a sum ends. There, padded images are copied into scratch as for
 // packed_conv_impl.h, but some rows at a time, which stay in the second-level cache: rows
 // without borders are worth more than the copy takes.
 #pragma once
@@ -30,7 +37,7 @@ struct PackedDepthwiseF32 {
     result.packed_bytes =
         Direct::round_up((taps + 1) * Rows::packed_channels(s.in_channels) * int64_t{sizeof(float)}, 64);
     const auto plan = Direct::plan_of(s);
-    result.scratch_bytes = Direct::frame_bytes(plan, s, rows_at_once(plan, s));
+    result.scratch_bytes = in_tiles(s) ? 0 : Direct::frame_bytes(plan, s, rows_at_once(plan, s));
     const int64_t rows = int64_t{s.batch} * s.window.out_h;
     const int64_t products = rows * s.window.out_w * s.window.kernel_h * s.window.kernel_w * s.out_channels;
     result.parts = parts_worth(rows, products, kLeastProducts);
@@ -63,6 +70,9 @@ struct PackedDepthwiseF32 {
   static void run(const Op& op, const uint8_t* packed, uint8_t* scratch, Part part) {
     const ConvShape& s = op.shape;
     const Window& w = s.window;
+    if (in_tiles(s)) {
+      return w.stride_h == 1 ? run_tiles<1>(op, packed, part) : run_tiles<2>(op, packed, part);
+    }
     const auto plan = Direct::plan_of(s);
     const int64_t channels = s.in_channels;
     const int64_t width = Rows::packed_channels(channels);
@@ -97,6 +107,149 @@ struct PackedDepthwiseF32 {
                                  {last - first, w.stride_h * step, w.out_w * channels},
                                  op.y + first * w.out_w * channels, channels);
       first = last;
+    }
+  }
+
+ private:
+  // ---- Tiles of 3x3 filters ----
+
+  using Lanes = typename V::Lanes;
+  static constexpr int kTap = 3;
+  static constexpr int kPixels = Kit::kDepthwisePixels;
+
+  static bool in_tiles(const ConvShape& s) {
+    const Window& w = s.window;
+    const auto reaches = [](int32_t in, int32_t out, int32_t stride, int32_t before) {  // one pixel too far at most
+      return before <= 1 && (out - 1) * stride + kTap - 1 - before <= in;
+    };
+    return s.in_channels >= V::kWidth && w.kernel_h == kTap && w.kernel_w == kTap && w.dilation_h == 1 &&
+           w.dilation_w == 1 && w.stride_h == w.stride_w && w.stride_h <= 2 &&
+           reaches(w.in_h, w.out_h, w.stride_h, w.top) && reaches(w.in_w, w.out_w, w.stride_w, w.left);
+  }
+
+  struct Tile {
+    int64_t channels;
+    const float* weights;         // biases, then taps
+    const float* rows[kTap + 1];  // of the image, at the first column that lies inside
+    Lanes inside[kTap + 1];       // none of them: a row of padding, whatever the pointer says
+    Lanes first, last;            // the same for the first and the last column
+    int64_t to_second, to_last;   // numbers from the first column to the next, and from the last but one
+    float low, high;
+    float* y;
+    int64_t y_row;
+  };
+
+  template <int kStride>
+  static void run_tiles(const Op& op, const uint8_t* packed, Part part) {
+    const Window& w = op.shape.window;
+    Tile tile = {};
+    tile.channels = op.shape.in_channels;
+    tile.weights = reinterpret_cast<const float*>(packed);
+    tile.low = op.limits.lo;
+    tile.high = op.limits.hi;
+    tile.y_row = w.out_w * tile.channels;
+    const int64_t rows = int64_t{op.shape.batch} * w.out_h;
+    const int64_t end = rows * (part.index + 1) / part.count;
+    const int32_t tiles = (w.out_w + kPixels - 1) / kPixels;
+    for (int64_t row = rows * part.index / part.count; row < end;) {
+      const auto p = static_cast<int32_t>(row % w.out_h);
+      const bool two = kStride == 1 && p + 1 < w.out_h && row + 1 < end;
+      const float* const image = op.x + row / w.out_h * w.in_h * w.in_w * tile.channels;
+      int32_t column = 0;
+      for (int32_t i = 0; i < tiles; ++i) {  // of nearly equal size
+        const int32_t pixels = (w.out_w - column + tiles - i - 1) / (tiles - i);
+        const int32_t first = w.column(column, 0);
+        const auto lanes_if = [](bool all) { return V::first(all ? V::kWidth : 0); };
+        const bool left = first < 0;
+        const bool right = w.column(column + pixels - 1, kTap - 1) >= w.in_w;
+        tile.first = lanes_if(!left);
+        tile.last = lanes_if(!right);
+        tile.to_second = left ? 0 : tile.channels;
+        tile.to_last = right ? 0 : tile.channels;
+        for (int32_t u = 0; u <= kTap; ++u) {
+          const int32_t at = w.row(p, u);
+          const int32_t inside = at < 0 ? 0 : at >= w.in_h ? w.in_h - 1 : at;
+          tile.inside[u] = lanes_if(at == inside);
+          tile.rows[u] = image + (int64_t{inside} * w.in_w + (left ? 0 : first)) * tile.channels;
+        }
+        tile.y = op.y + (row * w.out_w + column) * tile.channels;
+        two ? run_tile<kStride == 1 ? 2 : 1, kStride, kPixels>(tile, pixels)
+            : run_tile<1, kStride, kPixels>(tile, pixels);
+        column += pixels;
+      }
+      row += two ? 2 : 1;
+    }
+  }
+
+  template <int kRows, int kStride, int kCount>
+  static void run_tile(const Tile& t, int32_t pixels) {
+    if constexpr (kCount > 1) {
+      if (pixels < kCount) {
+        return run_tile<kRows, kStride, kCount - 1>(t, pixels);
+      }
+    }
+    int64_t c = 0;
+    for (; c + V::kWidth <= t.channels; c += V::kWidth) {
+      results<kRows, kStride, kCount>(t, c, WholePart<V>(), V::first(V::kWidth));
+    }
+    if (c < t.channels) {
+      const auto n = static_cast<int>(t.channels - c);
+      results<kRows, kStride, kCount>(t, c, FirstPart<V>{n}, V::first(n));
+    }
+  }
+
+  // The sum of a result has the order of its taps, whatever the tile.
+  template <int kRows, int kStride, int kCount, class Channels>
+  [[gnu::always_inline]] static void results(const Tile& t, int64_t c, Channels channels, Lanes lanes) {
+    constexpr int kColumns = (kCount - 1) * kStride + kTap;
+    V weight[kTap][kTap];
+#pragma GCC unroll 3
+    for (int u = 0; u < kTap; ++u) {
+#pragma GCC unroll 3
+      for (int v = 0; v < kTap; ++v) {
+        weight[u][v] = channels.load(t.weights + (1 + u * kTap + v) * t.channels + c);
+      }
+    }
+    V sum[kRows][kCount];
+#pragma GCC unroll 2
+    for (auto& row : sum) {
+#pragma GCC unroll 4
+      for (V& number : row) {
+        number = V::zero();
+      }
+    }
+#pragma GCC unroll 4
+    for (int i = 0; i < kRows + kTap - 1; ++i) {
+      const float* at = t.rows[i] + c;
+      const auto inside = static_cast<Lanes>(t.inside[i] & lanes);
+#pragma GCC unroll 9
+      for (int j = 0; j < kColumns; ++j) {
+        const auto there = static_cast<Lanes>(j == 0 ? inside & t.first : j + 1 == kColumns ? inside & t.last : inside);
+        const V number = V::load(at, there);
+        at += j == 0 ? t.to_second : j + 2 == kColumns ? t.to_last : t.channels;
+        asm("" : "+r"(at));  // else all addresses are computed beforehand, and registers hold none
+#pragma GCC unroll 2
+        for (int r = 0; r < kRows; ++r) {
+#pragma GCC unroll 4
+          for (int p = 0; p < kCount; ++p) {
+            const int u = i - r;
+            const int v = j - p * kStride;
+            if (u >= 0 && u < kTap && v >= 0 && v < kTap) {
+              sum[r][p] = V::fma(number, weight[u][v], sum[r][p]);
+            }
+          }
+        }
+      }
+    }
+    const V bias = channels.load(t.weights + c);
+    const V low = V::broadcast(t.low);
+    const V high = V::broadcast(t.high);
+#pragma GCC unroll 2
+    for (int r = 0; r < kRows; ++r) {
+#pragma GCC unroll 4
+      for (int p = 0; p < kCount; ++p) {
+        channels.store(t.y + r * t.y_row + p * t.channels + c, V::limited(V::add(sum[r][p], bias), low, high));
+      }
     }
   }
 };

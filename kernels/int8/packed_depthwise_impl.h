@@ -59,8 +59,8 @@ struct PackedDepthwise {
       plan.period += plan.channels;
     }
     plan.columns = (int64_t{w.out_w - 1} * w.stride_w + int64_t{w.kernel_w - 1} * w.dilation_w) / w.stride_w + 1;
-    plan.array = round_up(plan.columns * plan.channels, kBytes);
-    plan.row = plan.array * w.stride_w + kBytes + V::kSlack;  // behind the last result there may be anything
+    plan.array = round_up(plan.columns * plan.channels, kBytes) + V::kSlack;
+    plan.row = plan.array * w.stride_w + kBytes;  // behind the last result there may be anything
     plan.pairs = w.kernel_h <= 3 && w.stride_h == 1 && w.dilation_h == 1 && w.out_h > 1;
     plan.reach = int64_t{w.kernel_h - 1} * w.dilation_h + 1 + (plan.pairs ? 1 : 0);
     for (plan.ring = 1; plan.ring < plan.reach;) {
@@ -252,27 +252,37 @@ struct PackedDepthwise {
     if (row < 0 || row >= w.in_h) {
       return V::fill(to, zero, plan.array * w.stride_w);
     }
+    const int64_t channels = plan.channels;
     const int64_t rows = int64_t{op.shape.batch} * w.in_h;
-    const int8_t* const end = op.x + rows * w.in_w * plan.channels;
-    const int8_t* const x = op.x + (int64_t{n} * w.in_h + row) * w.in_w * plan.channels;
-    for (int32_t phase = 0; phase < w.stride_w; ++phase, to += plan.array) {
-      // Where the image begins and ends in this array.
-      const auto column_at = [&](int32_t column) {
-        const int32_t last = column - phase + w.stride_w - 1;
-        const int32_t q = last <= 0 ? 0 : w.stride_w == 1 ? last : last / w.stride_w;  // divisions are slow
-        return q < plan.columns ? q : plan.columns;
-      };
-      const int64_t left = column_at(w.left);
-      const int64_t right = column_at(w.left + w.in_w);
-      const int64_t columns = w.stride_w == 1 ? right - left : 1;  // in one piece
-      V::fill(to, zero, left * plan.channels);
-      const int64_t codes = columns * plan.channels;
-      const int8_t* from = x + (left * w.stride_w + phase - w.left) * plan.channels;
-      Code* at = to + left * plan.channels;
-      for (Code* const last = to + right * plan.channels; at < last; at += codes, from += codes * w.stride_w) {
-        V::copy_shifted(at, from, codes, end - from, shift);
+    const int8_t* const end = op.x + rows * w.in_w * channels;
+    const int8_t* const x = op.x + (int64_t{n} * w.in_h + row) * w.in_w * channels;
+    // Where the image begins and ends in the array of a phase.
+    const auto column_at = [&](int32_t column, int32_t phase) {
+      const int32_t last = column - phase + w.stride_w - 1;
+      const int64_t q = last <= 0 ? 0 : w.stride_w == 1 ? last : last / w.stride_w;  // divisions are slow
+      return q < plan.columns ? q : plan.columns;
+    };
+    const auto left = [&](int32_t phase) { return column_at(w.left, phase); };
+    const auto right = [&](int32_t phase) { return column_at(w.left + w.in_w, phase); };
+    const auto at = [&](int32_t phase, int64_t column) { return to + phase * plan.array + column * channels; };
+    const bool separated = w.stride_w == 2 && V::separates(channels);
+    for (int32_t phase = 0; phase < w.stride_w; ++phase) {
+      V::fill(at(phase, 0), zero, left(phase) * channels);
+      const int64_t codes = w.stride_w == 1 ? (right(phase) - left(phase)) * channels : channels;  // in one piece
+      const int8_t* from = x + (left(phase) * w.stride_w + phase - w.left) * channels;
+      Code* piece = at(phase, left(phase));
+      for (; !separated && piece < at(phase, right(phase)); piece += codes, from += codes * w.stride_w) {
+        V::copy_shifted(piece, from, codes, end - from, shift);
       }
-      V::fill(to + right * plan.channels, zero, (plan.columns - right) * plan.channels);
+    }
+    if (separated) {
+      const int32_t first = w.left % 2;  // the phase of the first pixel
+      const auto codes = [&](int32_t phase) { return (right(phase) - left(phase)) * channels; };
+      V::copy_separated(at(first, left(first)), codes(first), at(1 - first, left(1 - first)), codes(1 - first), x,
+                        channels, end - x);
+    }
+    for (int32_t phase = 0; phase < w.stride_w; ++phase) {
+      V::fill(at(phase, right(phase)), zero, (plan.columns - right(phase)) * channels);
     }
   }
 };
