@@ -129,55 +129,77 @@ struct PackedDepthwiseF32 {
 
   struct Tile {
     int64_t channels;
+    int64_t begin, end;           // channels that are computed
     const float* weights;         // biases, then taps
     const float* rows[kTap + 1];  // of the image, at the first column that lies inside
-    Lanes inside[kTap + 1];       // none of them: a row of padding, whatever the pointer says
-    Lanes first, last;            // the same for the first and the last column
+    bool above, below;            // the first, the last row is padding
+    Lanes first, last;            // none of them: the first, the last column is padding
     int64_t to_second, to_last;   // numbers from the first column to the next, and from the last but one
     float low, high;
     float* y;
     int64_t y_row;
   };
 
+  // So many channels at once that the nearest cache keeps the rows that two rows of results share.
+  static int64_t channels_at_once(const ConvShape& s) {
+    constexpr int64_t kNumbers = 6 * 1024;
+    constexpr int64_t kLeast = 64;
+    const int64_t fitting = kNumbers / (int64_t{kTap + 1} * s.window.in_w) / kLeast * kLeast;
+    return fitting < kLeast ? kLeast : fitting;
+  }
+
   template <int kStride>
   static void run_tiles(const Op& op, const uint8_t* packed, Part part) {
-    const Window& w = op.shape.window;
+    const ConvShape& s = op.shape;
     Tile tile = {};
-    tile.channels = op.shape.in_channels;
+    tile.channels = s.in_channels;
     tile.weights = reinterpret_cast<const float*>(packed);
     tile.low = op.limits.lo;
     tile.high = op.limits.hi;
-    tile.y_row = w.out_w * tile.channels;
-    const int64_t rows = int64_t{op.shape.batch} * w.out_h;
+    tile.y_row = s.window.out_w * tile.channels;
+    const int64_t rows = int64_t{s.batch} * s.window.out_h;
+    const int64_t begin = rows * part.index / part.count;
     const int64_t end = rows * (part.index + 1) / part.count;
+    const int64_t at_once = channels_at_once(s);
+    for (int64_t n = begin / s.window.out_h; n * s.window.out_h < end; ++n) {  // images, or what is ours of them
+      const int64_t first = n * s.window.out_h;
+      const auto p = static_cast<int32_t>(begin > first ? begin - first : 0);
+      const auto p_end = static_cast<int32_t>(Direct::least(end - first, s.window.out_h));
+      for (tile.begin = 0; tile.begin < tile.channels; tile.begin = tile.end) {
+        tile.end = Direct::least(tile.begin + at_once, tile.channels);
+        run_image<kStride>(s.window, tile, op.x + n * s.window.in_h * s.window.in_w * tile.channels,
+                           op.y + first * tile.y_row, p, p_end);
+      }
+    }
+  }
+
+  // Rows [p, p_end) of the results of an image.
+  template <int kStride>
+  static void run_image(const Window& w, Tile& tile, const float* image, float* y, int32_t p, int32_t p_end) {
     const int32_t tiles = (w.out_w + kPixels - 1) / kPixels;
-    for (int64_t row = rows * part.index / part.count; row < end;) {
-      const auto p = static_cast<int32_t>(row % w.out_h);
-      const bool two = kStride == 1 && p + 1 < w.out_h && row + 1 < end;
-      const float* const image = op.x + row / w.out_h * w.in_h * w.in_w * tile.channels;
+    while (p < p_end) {
+      const bool two = kStride == 1 && p + 1 < p_end;
+      tile.above = w.row(p, 0) < 0;
+      tile.below = w.row(p, two ? kTap : kTap - 1) >= w.in_h;
       int32_t column = 0;
       for (int32_t i = 0; i < tiles; ++i) {  // of nearly equal size
         const int32_t pixels = (w.out_w - column + tiles - i - 1) / (tiles - i);
         const int32_t first = w.column(column, 0);
-        const auto lanes_if = [](bool all) { return V::first(all ? V::kWidth : 0); };
         const bool left = first < 0;
         const bool right = w.column(column + pixels - 1, kTap - 1) >= w.in_w;
-        tile.first = lanes_if(!left);
-        tile.last = lanes_if(!right);
+        tile.first = V::first(left ? 0 : V::kWidth);
+        tile.last = V::first(right ? 0 : V::kWidth);
         tile.to_second = left ? 0 : tile.channels;
         tile.to_last = right ? 0 : tile.channels;
         for (int32_t u = 0; u <= kTap; ++u) {
-          const int32_t at = w.row(p, u);
-          const int32_t inside = at < 0 ? 0 : at >= w.in_h ? w.in_h - 1 : at;
-          tile.inside[u] = lanes_if(at == inside);
-          tile.rows[u] = image + (int64_t{inside} * w.in_w + (left ? 0 : first)) * tile.channels;
+          tile.rows[u] = image + (int64_t{w.row(p, u)} * w.in_w + (left ? 0 : first)) * tile.channels;
         }
-        tile.y = op.y + (row * w.out_w + column) * tile.channels;
+        tile.y = y + p * tile.y_row + column * tile.channels;
         two ? run_tile<kStride == 1 ? 2 : 1, kStride, kPixels>(tile, pixels)
             : run_tile<1, kStride, kPixels>(tile, pixels);
         column += pixels;
       }
-      row += two ? 2 : 1;
+      p += two ? 2 : 1;
     }
   }
 
@@ -188,19 +210,21 @@ struct PackedDepthwiseF32 {
         return run_tile<kRows, kStride, kCount - 1>(t, pixels);
       }
     }
-    int64_t c = 0;
-    for (; c + V::kWidth <= t.channels; c += V::kWidth) {
-      results<kRows, kStride, kCount>(t, c, WholePart<V>(), V::first(V::kWidth));
+    const Tile own = t;  // which no store changes
+    int64_t c = own.begin;
+    for (; c + V::kWidth <= own.end; c += V::kWidth) {
+      results<kRows, kStride, kCount>(own, c, WholePart<V>(), own.first, own.last);
     }
-    if (c < t.channels) {
-      const auto n = static_cast<int>(t.channels - c);
-      results<kRows, kStride, kCount>(t, c, FirstPart<V>{n}, V::first(n));
+    if (c < own.end) {
+      const auto n = static_cast<int>(own.end - c);
+      results<kRows, kStride, kCount>(own, c, FirstPart<V>{n}, static_cast<Lanes>(own.first & V::first(n)),
+                                      static_cast<Lanes>(own.last & V::first(n)));
     }
   }
 
   // The sum of a result has the order of its taps, whatever the tile.
   template <int kRows, int kStride, int kCount, class Channels>
-  [[gnu::always_inline]] static void results(const Tile& t, int64_t c, Channels channels, Lanes lanes) {
+  [[gnu::always_inline]] static void results(const Tile& t, int64_t c, Channels channels, Lanes first, Lanes last) {
     constexpr int kColumns = (kCount - 1) * kStride + kTap;
     V weight[kTap][kTap];
 #pragma GCC unroll 3
@@ -213,24 +237,25 @@ struct PackedDepthwiseF32 {
     V sum[kRows][kCount];
 #pragma GCC unroll 2
     for (auto& row : sum) {
-#pragma GCC unroll 4
+#pragma GCC unroll 8
       for (V& number : row) {
         number = V::zero();
       }
     }
 #pragma GCC unroll 4
     for (int i = 0; i < kRows + kTap - 1; ++i) {
+      if ((i == 0 && t.above) || (i == kRows + kTap - 2 && t.below)) {
+        continue;
+      }
       const float* at = t.rows[i] + c;
-      const auto inside = static_cast<Lanes>(t.inside[i] & lanes);
-#pragma GCC unroll 9
+#pragma GCC unroll 17
       for (int j = 0; j < kColumns; ++j) {
-        const auto there = static_cast<Lanes>(j == 0 ? inside & t.first : j + 1 == kColumns ? inside & t.last : inside);
-        const V number = V::load(at, there);
+        const V number = j == 0 ? V::load(at, first) : j + 1 == kColumns ? V::load(at, last) : channels.load(at);
         at += j == 0 ? t.to_second : j + 2 == kColumns ? t.to_last : t.channels;
         asm("" : "+r"(at));  // else all addresses are computed beforehand, and registers hold none
 #pragma GCC unroll 2
         for (int r = 0; r < kRows; ++r) {
-#pragma GCC unroll 4
+#pragma GCC unroll 8
           for (int p = 0; p < kCount; ++p) {
             const int u = i - r;
             const int v = j - p * kStride;
@@ -246,7 +271,7 @@ struct PackedDepthwiseF32 {
     const V high = V::broadcast(t.high);
 #pragma GCC unroll 2
     for (int r = 0; r < kRows; ++r) {
-#pragma GCC unroll 4
+#pragma GCC unroll 8
       for (int p = 0; p < kCount; ++p) {
         channels.store(t.y + r * t.y_row + p * t.channels + c, V::limited(V::add(sum[r][p], bias), low, high));
       }
