@@ -46,10 +46,7 @@ struct PackedDepthwiseF32 {
 
   static int64_t rows_at_once(const typename Direct::Plan& plan, const ConvShape& s) {
     constexpr int64_t kNumbers = 32 * 1024;
-    constexpr int64_t kLeastRows = 8;
-    const int64_t fitting = kNumbers / (int64_t{s.window.stride_h} * plan.width * s.in_channels);
-    const int64_t rows = !plan.copies ? s.window.out_h : fitting < kLeastRows ? kLeastRows : fitting;
-    return Direct::least(rows, s.window.out_h);
+    return Direct::rows_at_once(plan, s, kNumbers);
   }
 
   template <class Weight>

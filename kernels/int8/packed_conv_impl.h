@@ -133,7 +133,8 @@ struct PackedConv {
     const auto weight = [&](int32_t o, int32_t run, int32_t k) {
       const int32_t at = k - o / channels * op.shape.window.stride_w * s.in_channels;
       const bool real = o < s.out_channels && k < plan.run && at >= 0 && at < row;
-      return real ? op.weights[int64_t{o % channels} * filter + int64_t{run} * (row / plan.runs) + at] : Weight{0};
+      return static_cast<Weight>(
+          real ? op.weights[int64_t{o % channels} * filter + int64_t{run} * (row / plan.runs) + at] : 0);
     };
     *reinterpret_cast<Plan*>(packed) = plan;
     auto* const bias = reinterpret_cast<int32_t*>(packed + kBiasAt);

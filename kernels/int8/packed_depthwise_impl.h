@@ -256,33 +256,48 @@ struct PackedDepthwise {
     const int64_t rows = int64_t{op.shape.batch} * w.in_h;
     const int8_t* const end = op.x + rows * w.in_w * channels;
     const int8_t* const x = op.x + (int64_t{n} * w.in_h + row) * w.in_w * channels;
-    // Where the image begins and ends in the array of a phase.
-    const auto column_at = [&](int32_t column, int32_t phase) {
-      const int32_t last = column - phase + w.stride_w - 1;
-      const int64_t q = last <= 0 ? 0 : w.stride_w == 1 ? last : last / w.stride_w;  // divisions are slow
-      return q < plan.columns ? q : plan.columns;
+    // What an array has of the image, and the padding behind it.
+    struct Piece {
+      const int8_t* from;
+      Code* at;
+      int64_t codes, padding;
     };
-    const auto left = [&](int32_t phase) { return column_at(w.left, phase); };
-    const auto right = [&](int32_t phase) { return column_at(w.left + w.in_w, phase); };
-    const auto at = [&](int32_t phase, int64_t column) { return to + phase * plan.array + column * channels; };
-    const bool separated = w.stride_w == 2 && V::separates(channels);
+    const auto piece_of = [&](int32_t phase) {
+      const auto column_at = [&](int32_t column) {
+        const int32_t last = column - phase + w.stride_w - 1;
+        const int32_t q = last <= 0         ? 0
+                          : w.stride_w == 1 ? last
+                          : w.stride_w == 2 ? last >> 1
+                                            : last / w.stride_w;  // divisions are slow
+        return q < plan.columns ? q : plan.columns;
+      };
+      const int64_t left = column_at(w.left);
+      const int64_t right = column_at(w.left + w.in_w);
+      Code* const array = to + phase * plan.array;
+      V::fill(array, zero, left * channels);
+      return Piece{.from = x + (left * w.stride_w + phase - w.left) * channels,
+                   .at = array + left * channels,
+                   .codes = (right - left) * channels,
+                   .padding = (plan.columns - right) * channels};
+    };
+    const auto pad = [zero](const Piece& piece) { V::fill(piece.at + piece.codes, zero, piece.padding); };
+    if (w.stride_w == 2 && V::separates(channels)) {
+      const int32_t phase = w.left % 2;  // of the first pixel
+      const Piece first = piece_of(phase);
+      const Piece second = piece_of(1 - phase);
+      V::copy_separated(first.at, first.codes, second.at, second.codes, x, channels, end - x);
+      pad(first);
+      pad(second);
+      return;
+    }
     for (int32_t phase = 0; phase < w.stride_w; ++phase) {
-      V::fill(at(phase, 0), zero, left(phase) * channels);
-      const int64_t codes = w.stride_w == 1 ? (right(phase) - left(phase)) * channels : channels;  // in one piece
-      const int8_t* from = x + (left(phase) * w.stride_w + phase - w.left) * channels;
-      Code* piece = at(phase, left(phase));
-      for (; !separated && piece < at(phase, right(phase)); piece += codes, from += codes * w.stride_w) {
-        V::copy_shifted(piece, from, codes, end - from, shift);
+      const Piece piece = piece_of(phase);
+      const int64_t codes = w.stride_w == 1 ? piece.codes : channels;  // in one piece
+      const int8_t* from = piece.from;
+      for (int64_t i = 0; i < piece.codes; i += codes, from += codes * w.stride_w) {
+        V::copy_shifted(piece.at + i, from, codes, end - from, shift);
       }
-    }
-    if (separated) {
-      const int32_t first = w.left % 2;  // the phase of the first pixel
-      const auto codes = [&](int32_t phase) { return (right(phase) - left(phase)) * channels; };
-      V::copy_separated(at(first, left(first)), codes(first), at(1 - first, left(1 - first)), codes(1 - first), x,
-                        channels, end - x);
-    }
-    for (int32_t phase = 0; phase < w.stride_w; ++phase) {
-      V::fill(at(phase, right(phase)), zero, (plan.columns - right(phase)) * channels);
+      pad(piece);
     }
   }
 };
