@@ -5,7 +5,7 @@
 // and a number of the image is loaded once for all the results of the tile that it is part of.
 // Images are read where they lie: of padding no lane is loaded.
 //
-// Others, and channels that fill no vector, are the rows of train/depthwise.h, with bias and
+// Others, and few channels, are the rows of train/depthwise.h, with bias and
 // limits where a sum ends. There, padded images are copied into scratch as for
 // packed_conv_impl.h, but some rows at a time, which stay in the second-level cache: rows
 // without borders are worth more than the copy takes.
@@ -119,7 +119,8 @@ struct PackedDepthwiseF32 {
     const auto reaches = [](int32_t in, int32_t out, int32_t stride, int32_t before) {  // one pixel too far at most
       return before <= 1 && (out - 1) * stride + kTap - 1 - before <= in;
     };
-    return s.in_channels >= V::kWidth && w.kernel_h == kTap && w.kernel_w == kTap && w.dilation_h == 1 &&
+    constexpr int32_t kLeastChannels = 16;  // fewer are not worth preparing a tile
+    return s.in_channels >= kLeastChannels && w.kernel_h == kTap && w.kernel_w == kTap && w.dilation_h == 1 &&
            w.dilation_w == 1 && w.stride_h == w.stride_w && w.stride_h <= 2 &&
            reaches(w.in_h, w.out_h, w.stride_h, w.top) && reaches(w.in_w, w.out_w, w.stride_w, w.left);
   }

@@ -172,7 +172,8 @@ struct FloatTiles {
   };
   template <bool kLine, int kPixelCount, int kBlockCount>
   static constexpr void fill(Functions& all) {
-    all.rows[kBlockCount - 1].functions[kPixelCount - 1] = tile<kPixelCount, kBlockCount, kLine && (kPixelCount > 3)>;
+    all.rows[kBlockCount - 1].functions[kPixelCount - 1] = tile < kPixelCount, kBlockCount,
+                                                      kLine && (kPixelCount > 3) > ;
     if constexpr (kPixelCount > 1) {
       fill<kLine, kPixelCount - 1, kBlockCount>(all);
     } else if constexpr (kBlockCount > kTileBlocks + 1) {

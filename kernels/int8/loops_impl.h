@@ -15,7 +15,6 @@ namespace whittle::kernels {
 template <class V>
 class Requantize {
  public:
-  Requantize() = default;
   explicit Requantize(const CodeRange& range)
       : most_(V::all_reals(static_cast<float>(range.hi - range.zero_point))),
         zero_point_(V::all_pairs(range.zero_point)),

@@ -266,7 +266,7 @@ struct PackedConv {
     const int32_t* bias;
     const float* multipliers;
     const uint8_t* weights;
-    Requantize<V> requantize;
+    CodeRange range;
   };
 
   // Of one image, whose rows were copied to `from`.
@@ -282,7 +282,7 @@ struct PackedConv {
     tile.next_run = w.dilation_w * plan.pixel_bytes;
     tile.run = plan.steps * V::kWords * 4;
     tile.pixel = w.stride_w * plan.pixel_bytes;
-    tile.requantize = Requantize<V>(op.range);
+    tile.range = op.range;
     alignas(64) int8_t beside[V::kMostPixels * V::kBlocks * kLanes];  // results of a tile, where there is no room
     int32_t some[V::kMostBlocks * kLanes];                            // biases without all rows of the filter
     const int8_t* const end = y + (int64_t{range.last - 1} * w.out_w + range.end) * op.shape.out_channels;
@@ -391,7 +391,7 @@ struct PackedConv {
         }
       }
     }
-    finish<kDense>(t, acc, t.requantize, y);
+    finish<kDense>(t, acc, Requantize<V>(t.range), y);
   }
 
   // Four vectors at a time from kFirst on: the blocks of a pixel, then those of the next.
