@@ -118,6 +118,7 @@ struct PackedWinograd {
         const int64_t width = channels > kWidth ? kPanel : kWidth;
         typename Tiles::Tile tile = {};
         tile.line = true;
+        tile.taps_h = tile.taps_w = 1;
         tile.run = tile.pixel = plan.in;
         tile.row = static_cast<int32_t>(last - first);
         tile.y_pixel = kPanel;
