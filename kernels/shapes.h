@@ -55,8 +55,9 @@ constexpr ConvShape fully_connected_shape(int32_t batch, int32_t in, int32_t out
 }
 
 // The shape with neighbouring pixels of the result as one, of that many times the channels, where those of a pixel fill
-// less than `lanes` and it saves multiplications. The filter is so much wider, and 0 where it is not theirs.
-constexpr ConvShape with_neighbours_as_one(ConvShape s, int32_t lanes) {
+// less than `lanes` and it saves multiplications. The filter is so much wider, and 0 where it is not theirs. Always
+// inlined, so that no table's object has a copy that the linker might keep for everyone.
+[[gnu::always_inline]] constexpr ConvShape with_neighbours_as_one(ConvShape s, int32_t lanes) {
   Window& w = s.window;
   int32_t pixels = lanes % s.out_channels == 0 ? lanes / s.out_channels : 1;
   while (w.out_w % pixels != 0) {
