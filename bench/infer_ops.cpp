@@ -1,5 +1,5 @@
-// Where an inference spends its time: each op of an integer program beside what its multiply-adds take at the peak of
-// this CPU, on one thread.
+// Where an inference spends its time: each op of a program beside what its multiply-adds, of codes or of floats, take
+// at the peak of this CPU, on one thread.
 //
 //   bench_infer_ops PROGRAM.wtl [SECONDS]
 //
@@ -20,6 +20,7 @@
 #include <vector>
 
 #include "bench/peaks.h"
+#include "kernels/f32/table.h"
 #include "kernels/hosted/forced.h"
 #include "runtime/best.h"
 #include "runtime/hosted/names.h"
@@ -109,7 +110,8 @@ void measure(const std::string& path, double seconds) {
   }
 
   const double clock = median(empty);
-  const double peak = whittle::bench::peak_products(kernels.int8->name);
+  const double of_codes = whittle::bench::peak_products(kernels.int8->name);
+  const double of_floats = whittle::bench::peak_gflops(kernels.f32->name) / 2;
   double sum = 0;
   double least = 0;
   std::printf(
@@ -118,6 +120,7 @@ void measure(const std::string& path, double seconds) {
   for (uint32_t i = 0; i < ops; ++i) {
     const OpRecord op = program.op(i);
     const double time = std::max(0.0, median(of_op[i]) - clock);
+    const double peak = program.value(op.output).type == Type::kF32 ? of_floats : of_codes;
     const double limit = multiply_adds(program, op) / peak * 1e-3;
     const bool depthwise = op.kind == OpKind::kConv && op.groups > 1;
     std::printf(
@@ -130,8 +133,10 @@ void measure(const std::string& path, double seconds) {
     least += limit;
   }
   std::printf("| | sum | | | %.3f | %.3f | %.0f %% |\n\n", least, sum, 100 * least / sum);
-  std::printf("%s: %.3f us without clocks between ops, %zu runs, kernels %s, peak %.0f GMAC/s\n", path.c_str(),
-              median(whole) - clock, whole.size(), kernels.int8->name, peak);
+  std::printf(
+      "%s: %.3f us without clocks between ops, %zu runs, kernels %s and %s, peak %.0f and %.0f billion multiply-adds a "
+      "second\n",
+      path.c_str(), median(whole) - clock, whole.size(), kernels.int8->name, kernels.f32->name, of_codes, of_floats);
 }
 
 }  // namespace

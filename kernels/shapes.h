@@ -57,6 +57,24 @@ constexpr ConvShape fully_connected_shape(int32_t batch, int32_t in, int32_t out
                      .left = 0}};
 }
 
+// The shape with neighbouring pixels of the result as one, of that many times the channels, where those of a pixel fill
+// less than `lanes` and it saves multiplications. The filter is so much wider, and 0 where it is not theirs. Always
+// inlined, so that no table's object has a copy that the linker might keep for everyone.
+[[gnu::always_inline]] constexpr ConvShape with_neighbours_as_one(ConvShape s, int32_t lanes) {
+  Window& w = s.window;
+  int32_t pixels = lanes % s.out_channels == 0 ? lanes / s.out_channels : 1;
+  while (w.out_w % pixels != 0) {
+    pixels /= 2;
+  }
+  if (s.groups == 1 && w.dilation_w == 1 && w.stride_w < w.kernel_w) {
+    s.out_channels *= pixels;
+    w.out_w /= pixels;
+    w.kernel_w += (pixels - 1) * w.stride_w;
+    w.stride_w *= pixels;
+  }
+  return s;
+}
+
 // x [batch, in_h, in_w, channels], y [batch, out_h, out_w, channels]; dilation 1.
 struct PoolShape {
   int32_t batch, channels;

@@ -5,8 +5,7 @@
 // neighbouring pixels is one run of numbers, also where pixels have one or three.
 //
 // Results of few channels would leave lanes empty. There, neighbouring pixels of a row are
-// one pixel of that many times the channels, under a filter that is so much wider and has
-// zeros where it is not theirs.
+// one (with_neighbours_as_one).
 #pragma once
 
 #include <stdint.h>
@@ -61,24 +60,8 @@ struct PackedConvF32 {
     int64_t results;  // pixels of the result in one of them
     int64_t row;      // in a row
     bool pointwise;   // the whole batch is one long row
+    int64_t at_once;  // rows of results whose frame is copied at once
   };
-
-  // The shape with neighbouring pixels as one, if that saves multiplications.
-  static ConvShape widened(const ConvShape& shape) {
-    ConvShape s = shape;
-    Window& w = s.window;
-    int32_t pixels = kWidth % s.out_channels == 0 ? kWidth / s.out_channels : 1;
-    while (w.out_w % pixels != 0) {
-      pixels /= 2;
-    }
-    if (s.groups == 1 && w.dilation_w == 1 && w.stride_w < w.kernel_w) {
-      s.out_channels *= pixels;
-      w.out_w /= pixels;
-      w.kernel_w += (pixels - 1) * w.stride_w;
-      w.stride_w *= pixels;
-    }
-    return s;
-  }
 
   static Plan plan_of(const ConvShape& s) {
     const Window& w = s.window;
@@ -105,7 +88,17 @@ struct PackedConvF32 {
     const bool near = plan.depth * kWidth * Kit::kBlocks <= kNear;
     plan.together = plan.results == 1 ? Tiles::kMostBlocks : near ? Kit::kBlocks : Kit::kLongBlocks;
     plan.together = plan.blocks < plan.together ? plan.blocks : plan.together;
+    // Where all weights are near, the frame is, too.
+    plan.at_once = plan.depth * kWidth * plan.blocks <= kNear ? rows_at_once(plan, s, kNear) : w.out_h;
     return plan;
+  }
+
+  // Rows of results that read no more than so many numbers, or a few.
+  static int64_t rows_at_once(const Plan& plan, const ConvShape& s, int64_t numbers) {
+    constexpr int64_t kLeastRows = 8;
+    const int64_t fitting = numbers / (int64_t{s.window.stride_h} * plan.width * s.in_channels);
+    const int64_t rows = !plan.copies ? s.window.out_h : fitting < kLeastRows ? kLeastRows : fitting;
+    return least(rows, s.window.out_h);
   }
 
   static bool fits(const ConvShape& s) {
@@ -120,11 +113,11 @@ struct PackedConvF32 {
   static int64_t group_size(const Plan& plan) { return (plan.depth + 1) * plan.blocks * kWidth; }
 
   static PackedNeeds needs(const ConvShape& shape) {
-    const ConvShape s = widened(shape);
+    const ConvShape s = with_neighbours_as_one(shape, kWidth);
     const Plan plan = plan_of(s);
     PackedNeeds result;
     result.packed_bytes = round_up(s.groups * group_size(plan) * int64_t{sizeof(float)}, 64);
-    result.scratch_bytes = frame_bytes(plan, s, s.window.out_h);
+    result.scratch_bytes = frame_bytes(plan, s, plan.at_once);
     const int64_t parts = plan.images * plan.results;
     result.parts = parts_worth(parts, parts * plan.depth * s.out_channels, kLeastProducts);
     return result;
@@ -132,7 +125,7 @@ struct PackedConvF32 {
 
   template <class Weight, class Rows>
   static void pack(const ConvF32<Weight>& op, const Rows& rows, uint8_t* packed) {
-    const ConvShape s = widened(op.shape);
+    const ConvShape s = with_neighbours_as_one(op.shape, kWidth);
     const Window& own = op.shape.window;
     const int64_t pixels = s.out_channels / op.shape.out_channels;
     const Plan plan = plan_of(s);
@@ -213,17 +206,17 @@ struct PackedConvF32 {
   // ---- Running ----
 
   static void run(const Op& op, const uint8_t* packed, uint8_t* scratch, Part part) {
-    const ConvShape s = widened(op.shape);
+    const ConvShape s = with_neighbours_as_one(op.shape, kWidth);
     const Window& w = s.window;
     const Plan plan = plan_of(s);
     const int64_t all = plan.images * plan.results;
     const int64_t end = all * (part.index + 1) / part.count;
-    for (int64_t first = all * part.index / part.count; first < end;) {  // an image, or what is ours of it
+    for (int64_t first = all * part.index / part.count; first < end;) {  // rows of an image, or what is ours of them
       const int64_t n = first / plan.results;
-      const int64_t last = least(end, (n + 1) * plan.results);
       const int64_t ours = first - n * plan.results;
-      const int64_t ours_end = last - n * plan.results;
       const int64_t row = ours / plan.row;
+      const int64_t last = least(end, n * plan.results + least((row + plan.at_once) * plan.row, plan.results));
+      const int64_t ours_end = last - n * plan.results;
       const int64_t row_end = (ours_end - 1) / plan.row + 1;
       const float* const image = op.x + n * w.in_h * w.in_w * s.in_channels;
       run_image(s, op.limits, plan, reinterpret_cast<const float*>(packed),
@@ -240,6 +233,7 @@ struct PackedConvF32 {
     const int64_t channels = s.in_channels;
     typename Tiles::Tile tile = {};
     const bool one_run = w.dilation_w == 1 && s.groups == 1;  // for a whole row of the filter
+    tile.line = plan.pointwise;
     tile.taps_h = w.kernel_h;
     tile.taps_w = one_run ? 1 : w.kernel_w;
     tile.tap_row = int64_t{w.dilation_h} * plan.width * channels;

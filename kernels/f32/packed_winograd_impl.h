@@ -116,6 +116,7 @@ struct PackedWinograd {
         const int64_t channels = Direct::least(kPanel, plan.out - panel);
         const int64_t width = channels > kWidth ? kPanel : kWidth;
         typename Tiles::Tile tile = {};
+        tile.line = true;
         tile.taps_h = tile.taps_w = 1;
         tile.run = tile.pixel = plan.in;
         tile.row = static_cast<int32_t>(last - first);

@@ -14,6 +14,7 @@ struct Kit256 {
   static constexpr int kPixels[] = {12, 6, 4};
   static constexpr int kBlocks = 2;
   static constexpr int kLongBlocks = 2;
+  static constexpr int kDepthwisePixels = 2;
   static constexpr int64_t kTransform = 6;
   static constexpr int64_t kReadWeight = 7;
 };

@@ -14,6 +14,7 @@ struct Kit512 {
   static constexpr int kPixels[] = {12, 12, 8, 6};
   static constexpr int kBlocks = 4;
   static constexpr int kLongBlocks = 2;
+  static constexpr int kDepthwisePixels = 5;
   // In multiplications: the additions of a Winograd transform per point and channel, and reading a weight.
   static constexpr int64_t kTransform = 6;
   static constexpr int64_t kReadWeight = 14;

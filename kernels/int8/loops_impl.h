@@ -10,16 +10,15 @@ namespace whittle::kernels {
 // A9 for four vectors of sums, in two steps: to integers, and those to codes.
 //
 // Limits are integers, so it is the same whether they come before rounding or after it, when four vectors are one
-// register of codes and a comparison costs a quarter. What is too large for a code saturates on its way there, and what
-// is too small for 32 bits becomes their least number; but so does what is too large for them, and must be cut before.
+// register of codes and a comparison costs a quarter. What is too small for a code, or for 32 bits, saturates on its
+// way there. What is too large for 32 bits would become their least number, so the upper limit comes before.
 template <class V>
 class Requantize {
  public:
   explicit Requantize(const CodeRange& range)
-      : most_(V::all_reals(0x1p30F)),
+      : most_(V::all_reals(static_cast<float>(range.hi - range.zero_point))),
         zero_point_(V::all_pairs(range.zero_point)),
-        low_(V::all_bytes(range.lo)),
-        high_(V::all_bytes(range.hi)) {}
+        low_(V::all_bytes(range.lo)) {}
 
   [[gnu::always_inline]] typename V::Ints nearest(typename V::Reals scaled) const {
     return V::nearest(V::smaller(scaled, most_));
@@ -30,13 +29,13 @@ class Requantize {
   // Not in the order of the vectors (V::in_order).
   [[gnu::always_inline]] typename V::Bytes codes(typename V::Ints a, typename V::Ints b, typename V::Ints c,
                                                  typename V::Ints d) const {
-    return V::smaller(V::larger(V::narrow(a, b, c, d, zero_point_), low_), high_);
+    return V::larger(V::narrow(a, b, c, d, zero_point_), low_);
   }
 
  private:
   typename V::Reals most_;
   typename V::Ints zero_point_;
-  typename V::Bytes low_, high_;
+  typename V::Bytes low_;
 };
 
 template <class V>

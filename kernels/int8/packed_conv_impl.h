@@ -11,7 +11,8 @@
 // copied into scratch, with zero-points at their ends where there is padding: codes enter
 // products as code + shift, which costs less there than in every tile, and a run may be read
 // beyond its end. Packing takes the shift out of the bias again (packing.h). Of windows of one
-// pixel no more is copied at once than the nearest cache holds.
+// pixel no more is copied at once than the nearest cache holds. Where results have fewer
+// channels than a vector lanes, neighbouring pixels share it (with_neighbours_as_one).
 #pragma once
 
 #include <stddef.h>
@@ -104,7 +105,7 @@ struct PackedConv {
   }
 
   static PackedNeeds needs(const Op& op) {
-    const ConvShape& s = op.shape;
+    const ConvShape s = with_neighbours_as_one(op.shape, kLanes);
     if (s.groups != 1) {
       return {};
     }
@@ -123,10 +124,18 @@ struct PackedConv {
 
   template <class Rows>
   static void pack(const Op& op, const Rows& rows, uint8_t* packed) {
-    const ConvShape& s = op.shape;
+    const ConvShape s = with_neighbours_as_one(op.shape, kLanes);
     const Plan plan = plan_of(s);
     const Window& w = s.window;
-    const int32_t filter = w.kernel_h * plan.runs * plan.run;
+    const int32_t channels = op.shape.out_channels;
+    const int32_t row = op.shape.window.kernel_w * s.in_channels;  // weights in one of the filter
+    const int32_t filter = w.kernel_h * row;
+    // Of code k of a run: those of the second pixel, if pixels share a vector, begin where its window does.
+    const auto weight = [&](int32_t o, int32_t run, int32_t k) {
+      const int32_t at = k - o / channels * op.shape.window.stride_w * s.in_channels;
+      const bool real = o < s.out_channels && k < plan.run && at >= 0 && at < row;
+      return static_cast<Weight>(real ? rows[o % channels][run * (row / plan.runs) + at] : 0);
+    };
     *reinterpret_cast<Plan*>(packed) = plan;
     auto* const bias = reinterpret_cast<int32_t*>(packed + kBiasAt);
     const int32_t shift = V::shift(op.x_zero_point);
@@ -135,11 +144,11 @@ struct PackedConv {
     int32_t* const missing = bias + 2 * lanes;
     for (int32_t o = 0; o < lanes; ++o) {
       const bool real = o < s.out_channels;
-      multipliers[o] = real ? op.multipliers[o] : 0;
+      multipliers[o] = real ? op.multipliers[o % channels] : 0;
       for (int32_t u = 0; u <= w.kernel_h; ++u) {
-        missing[u * lanes + o] = real ? sum_of_shifts(op, rows[o], shift, u * plan.runs * plan.run) : 0;
+        missing[u * lanes + o] = real ? sum_of_shifts(op, rows[o % channels], shift, u * row) : 0;
       }
-      bias[o] = real ? bias_for_shifted_codes(op, rows[o], shift, o, filter) : 0;
+      bias[o] = real ? bias_for_shifted_codes(op, rows[o % channels], shift, o % channels, filter) : 0;
     }
     auto* to = reinterpret_cast<Weight*>(packed + weights_at(s, plan));
     for (int32_t block = 0; block < plan.blocks; block += plan.together) {
@@ -149,8 +158,7 @@ struct PackedConv {
           for (int32_t lane = 0; lane < together * kLanes; ++lane) {
             const int32_t o = block * kLanes + lane;
             for (int32_t k = i; k < i + kInWord; ++k) {
-              const bool real = o < s.out_channels && k < plan.run;
-              *to++ = real ? rows[o][run * plan.run + k] : Weight{0};
+              *to++ = weight(o, run, k);
             }
           }
         }
@@ -211,7 +219,9 @@ struct PackedConv {
     return range;
   }
 
-  static void run(const Op& op, const uint8_t* packed, uint8_t* scratch, Part part) {
+  static void run(const Op& given, const uint8_t* packed, uint8_t* scratch, Part part) {
+    Op op = given;
+    op.shape = with_neighbours_as_one(given.shape, kLanes);
     const ConvShape& s = op.shape;
     const Window& w = s.window;
     const Plan& plan = *reinterpret_cast<const Plan*>(packed);
@@ -288,7 +298,8 @@ struct PackedConv {
       tile.multipliers = reinterpret_cast<const float*>(bias + plan.blocks * kLanes);
       const uint8_t* const weights = packed + weights_at(op.shape, plan) + block * block_bytes(op.shape, plan);
       // A row is cut into tiles of nearly equal size.
-      const Function* const functions = kFunctions.of[together - 1];
+      const bool dense = op.shape.out_channels == together * kLanes;
+      const Function* const functions = (dense ? kFunctions<true> : kFunctions<false>).of[together - 1];
       const int32_t most = V::kPixels[together - 1];
       const int32_t tiles = (range.end - range.begin + most - 1) / most;
       const int32_t least = (range.end - range.begin) / tiles;
@@ -339,7 +350,8 @@ struct PackedConv {
     return to;
   }
 
-  template <int kPixelCount, int kBlockCount>
+  // kDense: the channels of the tile are all there are, so that all its results lie side by side.
+  template <int kPixelCount, int kBlockCount, bool kDense>
   static void run_tile(const Tile& t, const uint8_t* x, int8_t* y) {
     Ints acc[kPixelCount][kBlockCount];
 #pragma GCC unroll 16
@@ -379,11 +391,11 @@ struct PackedConv {
         }
       }
     }
-    finish(t, acc, Requantize<V>(t.range), y);
+    finish<kDense>(t, acc, Requantize<V>(t.range), y);
   }
 
   // Four vectors at a time from kFirst on: the blocks of a pixel, then those of the next.
-  template <int kPixelCount, int kBlockCount, int kFirst = 0>
+  template <bool kDense, int kFirst = 0, int kPixelCount, int kBlockCount>
   [[gnu::always_inline]] static void finish(const Tile& t, const Ints (&acc)[kPixelCount][kBlockCount],
                                             const Requantize<V>& requantize, int8_t* y) {
     constexpr int kCount = kPixelCount * kBlockCount;
@@ -394,9 +406,14 @@ struct PackedConv {
       const int c = i % kBlockCount;
       four[k] = requantize.scaled(acc[i / kBlockCount][c], V::load_reals(t.multipliers + c * kLanes));
     }
-    store<kBlockCount, kFirst, kCount>(t, V::in_order(requantize.codes(four[0], four[1], four[2], four[3])), y);
+    const Bytes codes = V::in_order(requantize.codes(four[0], four[1], four[2], four[3]));
+    if constexpr (kDense) {
+      V::template store_vectors<0, (kCount - kFirst < 4 ? kCount - kFirst : 4)>(y + kFirst * kLanes, codes);
+    } else {
+      store<kBlockCount, kFirst, kCount>(t, codes, y);
+    }
     if constexpr (kFirst + 4 < kCount) {
-      finish<kPixelCount, kBlockCount, kFirst + 4>(t, acc, requantize, y);
+      finish<kDense, kFirst + 4>(t, acc, requantize, y);
     }
   }
 
@@ -418,21 +435,24 @@ struct PackedConv {
   struct Functions {
     Function of[V::kMostBlocks][V::kMostPixels];  // by blocks, then by pixels
   };
-  template <int kBlockCount, int kPixelCount>
+  template <bool kDense, int kBlockCount, int kPixelCount>
   static constexpr void add_tiles(Functions& all) {
-    all.of[kBlockCount - 1][kPixelCount - 1] = run_tile<kPixelCount, kBlockCount>;
+    constexpr bool kMatters = kPixelCount > 1 && kBlockCount % 4 != 0;
+    all.of[kBlockCount - 1][kPixelCount - 1] = run_tile < kPixelCount, kBlockCount, kDense && kMatters > ;
     if constexpr (kPixelCount > 1) {
-      add_tiles<kBlockCount, kPixelCount - 1>(all);
+      add_tiles<kDense, kBlockCount, kPixelCount - 1>(all);
     } else if constexpr (kBlockCount > 1) {
-      add_tiles<kBlockCount - 1, V::kPixels[kBlockCount - 2]>(all);
+      add_tiles<kDense, kBlockCount - 1, V::kPixels[kBlockCount - 2]>(all);
     }
   }
+  template <bool kDense>
   static constexpr Functions make_functions() {
     Functions all = {};
-    add_tiles<V::kMostBlocks, V::kPixels[V::kMostBlocks - 1]>(all);
+    add_tiles<kDense, V::kMostBlocks, V::kPixels[V::kMostBlocks - 1]>(all);
     return all;
   }
-  static constexpr Functions kFunctions = make_functions();
+  template <bool kDense>
+  static constexpr Functions kFunctions = make_functions<kDense>();
 };
 
 }  // namespace whittle::kernels

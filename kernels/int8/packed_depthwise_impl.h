@@ -59,8 +59,8 @@ struct PackedDepthwise {
       plan.period += plan.channels;
     }
     plan.columns = (int64_t{w.out_w - 1} * w.stride_w + int64_t{w.kernel_w - 1} * w.dilation_w) / w.stride_w + 1;
-    plan.array = round_up(plan.columns * plan.channels, kBytes);
-    plan.row = plan.array * w.stride_w + kBytes + V::kSlack;  // behind the last result there may be anything
+    plan.array = round_up(plan.columns * plan.channels, kBytes) + V::kSlack;
+    plan.row = plan.array * w.stride_w + kBytes;  // behind the last result there may be anything
     plan.pairs = w.kernel_h <= 3 && w.stride_h == 1 && w.dilation_h == 1 && w.out_h > 1;
     plan.reach = int64_t{w.kernel_h - 1} * w.dilation_h + 1 + (plan.pairs ? 1 : 0);
     for (plan.ring = 1; plan.ring < plan.reach;) {
@@ -253,27 +253,52 @@ struct PackedDepthwise {
     if (row < 0 || row >= w.in_h) {
       return V::fill(to, zero, plan.array * w.stride_w);
     }
+    const int64_t channels = plan.channels;
     const int64_t rows = int64_t{op.shape.batch} * w.in_h;
-    const int8_t* const end = op.x + rows * w.in_w * plan.channels;
-    const int8_t* const x = op.x + (int64_t{n} * w.in_h + row) * w.in_w * plan.channels;
-    for (int32_t phase = 0; phase < w.stride_w; ++phase, to += plan.array) {
-      // Where the image begins and ends in this array.
+    const int8_t* const end = op.x + rows * w.in_w * channels;
+    const int8_t* const x = op.x + (int64_t{n} * w.in_h + row) * w.in_w * channels;
+    // What an array has of the image, and the padding behind it.
+    struct Piece {
+      const int8_t* from;
+      Code* at;
+      int64_t codes, padding;
+    };
+    const auto piece_of = [&](int32_t phase) {
       const auto column_at = [&](int32_t column) {
         const int32_t last = column - phase + w.stride_w - 1;
-        const int32_t q = last <= 0 ? 0 : w.stride_w == 1 ? last : last / w.stride_w;  // divisions are slow
+        const int32_t q = last <= 0         ? 0
+                          : w.stride_w == 1 ? last
+                          : w.stride_w == 2 ? last >> 1
+                                            : last / w.stride_w;  // divisions are slow
         return q < plan.columns ? q : plan.columns;
       };
       const int64_t left = column_at(w.left);
       const int64_t right = column_at(w.left + w.in_w);
-      const int64_t columns = w.stride_w == 1 ? right - left : 1;  // in one piece
-      V::fill(to, zero, left * plan.channels);
-      const int64_t codes = columns * plan.channels;
-      const int8_t* from = x + (left * w.stride_w + phase - w.left) * plan.channels;
-      Code* at = to + left * plan.channels;
-      for (Code* const last = to + right * plan.channels; at < last; at += codes, from += codes * w.stride_w) {
-        V::copy_shifted(at, from, codes, end - from, shift);
+      Code* const array = to + phase * plan.array;
+      V::fill(array, zero, left * channels);
+      return Piece{.from = x + (left * w.stride_w + phase - w.left) * channels,
+                   .at = array + left * channels,
+                   .codes = (right - left) * channels,
+                   .padding = (plan.columns - right) * channels};
+    };
+    const auto pad = [zero](const Piece& piece) { V::fill(piece.at + piece.codes, zero, piece.padding); };
+    if (w.stride_w == 2 && V::separates(channels)) {
+      const int32_t phase = w.left % 2;  // of the first pixel
+      const Piece first = piece_of(phase);
+      const Piece second = piece_of(1 - phase);
+      V::copy_separated(first.at, first.codes, second.at, second.codes, x, channels, end - x);
+      pad(first);
+      pad(second);
+      return;
+    }
+    for (int32_t phase = 0; phase < w.stride_w; ++phase) {
+      const Piece piece = piece_of(phase);
+      const int64_t codes = w.stride_w == 1 ? piece.codes : channels;  // in one piece
+      const int8_t* from = piece.from;
+      for (int64_t i = 0; i < piece.codes; i += codes, from += codes * w.stride_w) {
+        V::copy_shifted(piece.at + i, from, codes, end - from, shift);
       }
-      V::fill(to + right * plan.channels, zero, (plan.columns - right) * plan.channels);
+      pad(piece);
     }
   }
 };

@@ -126,6 +126,8 @@ struct Avx2Int8Vec {
 
   // ---- Depthwise ----
 
+  static constexpr bool separates(int64_t) { return false; }
+  static void copy_separated(Code*, int64_t, Code*, int64_t, const int8_t*, int64_t, int64_t) {}
   static constexpr int32_t woven(int32_t k) { return k / 16 * 16 + k % 8 / 4 * 8 + k % 16 / 8 * 4 + k % 4; }
   static void weave(const Code* const (&rows)[4], int64_t at, Ints (&groups)[kWords][4]) {
     for (int word = 0; word < kWords; ++word) {

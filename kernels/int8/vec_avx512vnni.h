@@ -13,6 +13,8 @@
 //   kWords                     words of 32 bits that four such codes, or weights, take
 //   multiply_add(acc, x, w)    adds to each lane the products of the codes and weights of one word
 //   fill, copy_shifted         write whole registers, up to kSlack bytes too much; copying reads so, too, if it may
+//   separates(p)               whether copy_separated() knows pixels of p codes
+//   copy_separated             copies the first, third, ... pixel to one place and the others to another
 //   weave(rows, at, groups)    groups of four codes, one from each row; position k has code woven(k)
 //   kPixels, kBlocks, kMostBlocks    sizes of tiles (packed_conv_impl.h)
 #pragma once
@@ -116,6 +118,25 @@ struct Avx512VnniVec {
   }
 
   // ---- Depthwise ----
+
+  static constexpr bool separates(int64_t pixel) { return pixel == 8 || pixel == 16 || pixel == 32; }
+  // `n_first` codes of the first, third, ... pixel, `n_second`, which are no more, of the others.
+  static void copy_separated(Code* first, int64_t n_first, Code* second, int64_t n_second, const int8_t* from,
+                             int64_t pixel, int64_t readable) {
+    const __m512i lane = _mm512_setr_epi64(0, 1, 2, 3, 4, 5, 6, 7);  // of eight bytes
+    const __m512i lanes = _mm512_set1_epi64(pixel / 8);
+    const __m512i at_first =
+        _mm512_add_epi64(lane, _mm512_andnot_si512(_mm512_sub_epi64(lanes, _mm512_set1_epi64(1)), lane));
+    const __m512i at_second = _mm512_add_epi64(at_first, lanes);
+    for (int64_t i = 0; i < n_first; i += 64, from += 128, readable -= 128) {
+      const Ints low = shifted(load_bytes(from, readable));
+      const Ints high = shifted(load_bytes(from + 64, readable > 64 ? readable - 64 : 0));
+      _mm512_storeu_si512(first + i, _mm512_permutex2var_epi64(low, at_first, high));
+      if (i < n_second) {
+        _mm512_storeu_si512(second + i, _mm512_permutex2var_epi64(low, at_second, high));
+      }
+    }
+  }
 
   static constexpr int32_t woven(int32_t k) { return k % 16 / 4 * 16 + k / 16 * 4 + k % 4; }
   static void weave(const Code* const (&rows)[4], int64_t at, Ints (&groups)[kWords][4]) {

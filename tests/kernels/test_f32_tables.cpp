@@ -73,11 +73,13 @@ struct Problem {
     Window& w = shape.window;
     const bool line = draw.once_in(6);  // what fully connected layers are
     const bool pointwise = line || draw.once_in(5);
-    const bool three = !pointwise && draw.once_in(2);  // perhaps by Winograd
+    const bool three = !pointwise && draw.once_in(2);
+    const bool dense = line || (three && !draw.once_in(3));  // perhaps by Winograd
+    const int32_t step = in(1, 2);                           // of other 3x3 filters
     w.kernel_h = pointwise ? 1 : three ? 3 : in(1, 5);
     w.kernel_w = pointwise ? 1 : three ? 3 : in(1, 5);
-    w.stride_h = line || three ? 1 : in(1, 3);
-    w.stride_w = line || three ? 1 : in(1, 3);
+    w.stride_h = dense ? 1 : three ? step : in(1, 3);
+    w.stride_w = dense ? 1 : three ? step : in(1, 3);
     w.dilation_h = !three && draw.once_in(4) ? in(1, 3) : 1;
     w.dilation_w = !three && draw.once_in(4) ? in(1, 3) : 1;
     const auto extent = [&](int32_t kernel, int32_t stride, int32_t dilation, int32_t& size, int32_t& before,
