@@ -129,7 +129,7 @@ class Compress {
             " is quantized already; compress begins with a float model");
     description_ = zoo::description_of(checkpoint);
     saved_ = data_of("compress", options_.model, checkpoint, options_.data);
-    check_augmentation_for(data::info(saved_->arguments.name), "compress", search.fit.augment);
+    check_augmentation_for(saved_->arguments.info(), "compress", search.fit.augment);
     search.folder = beside(".work");
     search.fit.stop = StopOnSignal::asked();
     search.fit.metadata = {{kDataKey, saved_->arguments.text()},
@@ -263,7 +263,7 @@ class Compress {
     if (data.empty()) {
       return;
     }
-    const data::DataInfo& about = data::info(saved_->arguments.name);
+    const data::DataInfo about = saved_->arguments.info();
     const Metrics before = run_.measure(*model_, data, about, "before");
     const Metrics after = run_.measure(ProgramFile(options_.out), data, about);
     json["test"] = {{"float", to_json(before, about)}, {"kept", to_json(after, about)}};

@@ -273,10 +273,10 @@ class Pruning {
     input_ = Shape(batch);
     if (options.scans() || options.trains() || data_needed(options.spec) || !options.data.name.empty()) {
       data_ = data_of("prune", options.model, checkpoint_, options.data);
-      about_ = &data::info(data_->arguments.name);
+      about_ = data_->arguments.info();
     }
     if (options.trains()) {
-      check_teacher_for(*about_, "prune", options.teacher);
+      check_teacher_for(about_, "prune", options.teacher);
       teacher_ = load_teacher(options.teacher, fit_);
     }
     if (options.spec.method != "edge") {
@@ -325,7 +325,7 @@ class Pruning {
     if (!data_.has_value() || data_->splits.test.empty()) {
       return std::nullopt;
     }
-    return run_.measure(*model_, data_->splits.test, *about_, stage);
+    return run_.measure(*model_, data_->splits.test, about_, stage);
   }
 
   prune::Scores scores() const {
@@ -516,7 +516,7 @@ class Pruning {
   }
 
   void fit_or_stop(const FitOptions& how, const std::string& where) {
-    Progress progress(std::cout, {.terminal = isatty(STDOUT_FILENO) != 0, .classification = !about_->regression});
+    Progress progress(std::cout, {.terminal = isatty(STDOUT_FILENO) != 0, .classification = !about_.regression});
     const FitResult result = [&] {
       const StopOnSignal stopping;
       return fit(*model_, data_->splits, how, run_.watch(options_.quiet ? nullptr : &progress));
@@ -609,8 +609,8 @@ class Pruning {
       }
       std::cout << "file " << human_bytes(bytes_before) << " -> " << human_bytes(bytes_after) << '\n';
       if (metrics_before.has_value()) {
-        std::cout << "before: test " << sentence(*metrics_before, *about_) << "\nafter:  test "
-                  << sentence(*metrics_after, *about_) << '\n';
+        std::cout << "before: test " << sentence(*metrics_before, about_) << "\nafter:  test "
+                  << sentence(*metrics_after, about_) << '\n';
       }
       std::cout << "saved as " << options_.out << '\n';
     }
@@ -635,8 +635,8 @@ class Pruning {
     }
     if (metrics_before.has_value()) {
       json["data"] = data_->arguments.name;
-      json["test"] = {{"before", apps::to_json(*metrics_before, *about_)},
-                      {"after", apps::to_json(*metrics_after, *about_)}};
+      json["test"] = {{"before", apps::to_json(*metrics_before, about_)},
+                      {"after", apps::to_json(*metrics_after, about_)}};
     }
     tell(json);
   }
@@ -674,7 +674,7 @@ class Pruning {
         options_.sweep.empty() ? std::vector<double>{0.25, 0.5, 0.75, 0.9, 0.95} : sweep_amounts(options_.sweep);
     const auto metric = [&] {
       const Metrics m = evaluate(*model_, on);
-      return about_->regression ? m.mse : m.accuracy;
+      return about_.regression ? m.mse : m.accuracy;
     };
     const double whole = metric();
     std::vector<prune::Sensitivity> rows;
@@ -683,7 +683,7 @@ class Pruning {
     } else {
       rows = sweep(amounts, metric);
     }
-    const char* unit = about_->regression ? "mse" : "accuracy";
+    const char* unit = about_.regression ? "mse" : "accuracy";
     if (!options_.quiet) {
       print(rows, whole, unit, on);
     }
@@ -762,7 +762,7 @@ class Pruning {
   std::shared_ptr<Module> teacher_;
   Shape input_;
   std::optional<SavedData> data_;
-  const data::DataInfo* about_ = nullptr;
+  data::DataInfo about_;
   std::vector<prune::Target> targets_;
   std::map<std::string, double> amounts_;  // by the parameter's name
   bool resumed_ = false;

@@ -215,7 +215,7 @@ Json learn_rounding(Module& model, const Shape& input, const quant::Batches& bat
 // What the model is worth now, called `now` beside "float"; and the file.
 void finish(const Options& options, Module& model, Checkpoint& checkpoint, const SavedData& saved,
             const Metrics& before, const std::string& now, Json& json, Recorder& run) {
-  const data::DataInfo& about = data::info(saved.arguments.name);
+  const data::DataInfo about = saved.arguments.info();
   if (!saved.splits.test.empty()) {
     const Metrics metrics = run.measure(model, saved.splits.test, about, "after");
     json["test"] = to_json(metrics, about);
@@ -250,7 +250,7 @@ void quantize_as_edge(const Options& options, Recorder& run) {
   const std::shared_ptr<Module> model = load_model(checkpoint);
   const SavedData saved = data_of("quantize", options.model, checkpoint, options.data);
   const data::Splits& splits = saved.splits;
-  const data::DataInfo& about = data::info(saved.arguments.name);
+  const data::DataInfo about = saved.arguments.info();
   Json json = {{"model", options.model},
                {"data", saved.arguments.name},
                {"edge_compatible", quant::edge::method_name(method)},
@@ -293,7 +293,7 @@ void quantize(const Options& options, Recorder& run) {
   const std::shared_ptr<Module> model = load_model(checkpoint);
   const SavedData saved = data_of("quantize", options.model, checkpoint, options.data);
   const data::Splits& splits = saved.splits;
-  const data::DataInfo& about = data::info(saved.arguments.name);
+  const data::DataInfo about = saved.arguments.info();
   const quant::Batches batches = compress::calibration_batches(splits.train, options.samples);
   const Shape input = one_sample(splits.train.sample_shape());
 

@@ -138,7 +138,10 @@ void train(Options& options, Recorder& run) {
   if (begun.has_value()) {
     options.data = data_arguments_of("train", options.from, *begun, options.data);
   }
-  const data::DataInfo& about = data::info(options.data.name);
+  const data::DataInfo about = options.data.info();
+  if (data::is_own(options.data.name) && !about.images) {
+    options.data.task = about.regression ? "number" : "classes";  // remembered: other files may look otherwise
+  }
   FitOptions& fit_options = options.fit;
   fit_options.momentum = options.momentum.value_or(fit_options.momentum);
   fit_options.seed = options.seed;
@@ -267,6 +270,7 @@ void add_train(CLI::App& program) {
   verb->option_defaults()->group("Data");
   add_data_arguments(*verb, options->data);
   add_preparation_arguments(*verb, options->data);
+  add_own_arguments(*verb, options->data);
   verb->option_defaults()->group("Training");
   add_training_arguments(*verb, options->fit, options->momentum);
   verb->add_option("--seed", options->seed, "Seed of weights, order and augmentation")->capture_default_str();
@@ -304,6 +308,8 @@ void add_train(CLI::App& program) {
               "whittle train --model lenet-300-100 --data glyphs --epochs 5 --out m.safetensors\n"
               "  whittle train --model mlp --hidden 64,64 --data california --standardize-target --optimizer adam "
               "--rate 0.001\n"
+              "  whittle train --model mlp --data flowers.csv --target species --out m.safetensors\n"
+              "  whittle train --model resnet8 --data photos --image-size 32,32 --flip --out m.safetensors\n"
               "  whittle train --model resnet8 --data cifar10 --epochs 60 --schedule warmup:2+cosine --crop 4 --flip");
 }
 

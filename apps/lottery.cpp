@@ -55,7 +55,7 @@ void play_lottery(const LotteryArguments& arguments, const std::string& model, c
   const zoo::Description description = zoo::description_of(checkpoint);
   const SavedData saved = data_of("prune", model, checkpoint, data);
   const data::Splits& splits = saved.splits;
-  const data::DataInfo& about = data::info(saved.arguments.name);
+  const data::DataInfo about = saved.arguments.info();
   const std::shared_ptr<Module> net = zoo::build(description);
   initialize(*net, {.seed = fit.seed});
 
