@@ -114,6 +114,8 @@ class Compress {
   void prepare() {
     compress::SearchOptions& search = options_.search;
     require(!options_.out.empty(), "compress", "--out is missing");
+    check_place(options_.out, "compress", "--out");
+    check_place(options_.report, "compress", "--report");
     if (!options_.report.empty()) {
       report::check_available();
     }
@@ -123,7 +125,7 @@ class Compress {
     search.fit.momentum = options_.momentum.value_or(search.fit.momentum);
     search.fit.seed = options_.seed;
     set_num_threads(options_.threads);
-    const Checkpoint checkpoint = load_checkpoint(options_.model);
+    const Checkpoint checkpoint = load_net("compress", options_.model);
     model_ = load_model(checkpoint);
     require(!quant::is_quantized(*model_), "compress", options_.model,
             " is quantized already; compress begins with a float model");
@@ -234,7 +236,7 @@ class Compress {
       for (const size_t i : choice.front) {
         std::cout << ' ' << result.candidates[i].name << (i == choice.front.back() ? "\n" : ",");
       }
-      std::cout << "kept " << choice.why << '\n';
+      std::cout << (choice.supported ? "kept " : "kept plain int8: ") << choice.why << '\n';
       char line[120];
       std::snprintf(line, sizeof(line), "%.2f times smaller and %.2f times faster than plain int8\n",
                     static_cast<double>(plain.bytes) / static_cast<double>(kept.bytes),

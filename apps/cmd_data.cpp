@@ -124,6 +124,10 @@ void fetch(const Options& options) {
                       }
                     }});
   std::cout << options.data.name << ": all files are here\n";
+  if (options.json) {
+    std::cout << json_line({{"name", options.data.name}, {"files", data::info(options.data.name).files.size()}})
+              << '\n';
+  }
 }
 
 }  // namespace
@@ -153,6 +157,7 @@ void add_data(CLI::App& program) {
   CLI::App* get = verb->add_subcommand("fetch", "Download what is missing, verified by SHA-256");
   offer(get->add_option("NAME", options->data.name, "Data set")->required(), data_names());
   get->add_option("--data-dir", options->data.dir, "Folder of the data files (default: $WHITTLE_DATA)");
+  get->add_flag("--json", options->json, "The last line is a JSON object");
   get->callback([options] { fetch(*options); });
   set_example(*get, "whittle data fetch mnist --data-dir data");
   set_example(*verb, "whittle data list");

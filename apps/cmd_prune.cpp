@@ -18,6 +18,7 @@
 #include "apps/lottery.h"
 #include "apps/metrics_text.h"
 #include "apps/models.h"
+#include "apps/program.h"
 #include "apps/pruning.h"
 #include "apps/runs/recorder.h"
 #include "apps/stopping.h"
@@ -27,6 +28,7 @@
 #include "compress/lottery.h"
 #include "core/checkpoint.h"
 #include "core/error.h"
+#include "core/file.h"
 #include "core/json.h"
 #include "core/parallel.h"
 #include "layers/summary.h"
@@ -245,12 +247,8 @@ void check(Options& o) {
     o.fit.out = o.out;
     check_options(o.fit);
     check_momentum("prune", o.fit, o.momentum);
-  } else if (!o.out.empty()) {
-    std::error_code ignored;
-    const std::filesystem::path folder = std::filesystem::path(o.out).parent_path();
-    require(folder.empty() || std::filesystem::is_directory(folder, ignored), "prune", "--out ", o.out,
-            " is in a folder that does not exist");
-    require(!std::filesystem::is_directory(o.out, ignored), "prune", "--out ", o.out, " is a folder, not a file");
+  } else {
+    check_place(o.out, "prune", "--out");
   }
 }
 
@@ -264,7 +262,7 @@ class Pruning {
       : options_(options),
         fit_(options.fit),
         run_(run),
-        checkpoint_(load_checkpoint(options.model)),
+        checkpoint_(load_net("prune", options.model)),
         description_(zoo::description_of(checkpoint_)),
         model_(load_model(checkpoint_)) {
     std::vector<int64_t> batch{1};

@@ -15,12 +15,14 @@
 #include "apps/data_options.h"
 #include "apps/metrics_text.h"
 #include "apps/models.h"
+#include "apps/program.h"
 #include "apps/runs/recorder.h"
 #include "apps/text.h"
 #include "compress/adaround.h"
 #include "compress/quantizing.h"
 #include "core/checkpoint.h"
 #include "core/error.h"
+#include "core/file.h"
 #include "core/json.h"
 #include "core/parallel.h"
 #include "layers/model_checkpoint.h"
@@ -246,7 +248,8 @@ void quantize_as_edge(const Options& options, Recorder& run) {
   const quant::edge::Method method = quant::edge::parse_edge_method(options.edge);
   require(options.terms == std::nullopt || method.rounding == quant::edge::Rounding::kMultiPoint, "quantize",
           "--terms is for multipoint, not for ", options.edge);
-  Checkpoint checkpoint = load_checkpoint(options.model);
+  check_place(options.out, "quantize", "--out");
+  Checkpoint checkpoint = load_net("quantize", options.model);
   const std::shared_ptr<Module> model = load_model(checkpoint);
   const SavedData saved = data_of("quantize", options.model, checkpoint, options.data);
   const data::Splits& splits = saved.splits;
@@ -289,7 +292,8 @@ void quantize(const Options& options, Recorder& run) {
   require(!learned || !options.correct_biases, "quantize",
           "--correct-biases has nothing to correct where rounding is learned");
   require(options.steps >= 1, "quantize", "--steps ", options.steps, " is not at least 1");
-  Checkpoint checkpoint = load_checkpoint(options.model);
+  check_place(options.out, "quantize", "--out");
+  Checkpoint checkpoint = load_net("quantize", options.model);
   const std::shared_ptr<Module> model = load_model(checkpoint);
   const SavedData saved = data_of("quantize", options.model, checkpoint, options.data);
   const data::Splits& splits = saved.splits;

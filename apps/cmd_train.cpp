@@ -15,6 +15,7 @@
 #include "apps/data_options.h"
 #include "apps/metrics_text.h"
 #include "apps/models.h"
+#include "apps/program.h"
 #include "apps/pruning.h"
 #include "apps/runs/recorder.h"
 #include "apps/stopping.h"
@@ -134,7 +135,7 @@ void train(Options& options, Recorder& run) {
     (void)compress::parse_fixed_point(options.fixed_point);
   }
   const std::optional<Checkpoint> begun =
-      options.from.empty() ? std::nullopt : std::optional(load_checkpoint(options.from));
+      options.from.empty() ? std::nullopt : std::optional(load_net("train", options.from));
   if (begun.has_value()) {
     options.data = data_arguments_of("train", options.from, *begun, options.data);
   }

@@ -155,7 +155,7 @@ SavedData data_of(const char* verb, const std::string& file, const Checkpoint& c
 
 const data::Dataset& split_named(const char* verb, const SavedData& saved, const std::string& name) {
   require(name == "test" || name == "validation" || name == "train" || saved.arguments.whole, verb,
-          "there is no split '", name, "'; there are train, validation and test");
+          "there is no split '", name, "'; there are train, validation and test, and for eval all");
   const data::Dataset& chosen = name == "test" || saved.arguments.whole ? saved.splits.test
                                 : name == "validation"                  ? saved.splits.validation
                                                                         : saved.splits.train;

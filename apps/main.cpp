@@ -18,7 +18,7 @@ constexpr int kUsage = 2;
 std::string complaint(const CLI::App& program, const CLI::ParseError& error) {
   const CLI::App* verb = &program;
   std::string path = "whittle";
-  while (!verb->get_subcommands().empty()) {
+  while (verb->remaining().empty() && !verb->get_subcommands().empty()) {
     verb = verb->get_subcommands().front();
     path += " " + verb->get_name();
   }

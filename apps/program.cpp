@@ -67,6 +67,11 @@ bool is_program(const std::filesystem::path& file) {
   return stream.read(first.data(), first.size()) && std::memcmp(first.data(), runtime::kMagic, first.size()) == 0;
 }
 
+Checkpoint load_net(const char* verb, const std::string& file) {
+  require(!is_program(file), verb, file, " is a program; give the checkpoint it was made of");
+  return load_checkpoint(file);
+}
+
 runtime::Threads threads_for_engine(int count) {
   return {.count = count, .run = [](void*, int32_t tasks, void (*body)(void* work, int32_t i), void* work) {
             parallel_for(tasks, [=](int64_t i) { body(work, static_cast<int32_t>(i)); });

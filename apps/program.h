@@ -21,6 +21,9 @@ namespace whittle::apps {
 // By its first bytes.
 bool is_program(const std::filesystem::path& file);
 
+// A checkpoint, for verbs that cannot take a program.
+Checkpoint load_net(const char* verb, const std::string& file);
+
 // The threads of core/parallel.h, for an Engine.
 runtime::Threads threads_for_engine(int count);
 

@@ -38,7 +38,7 @@ void check_inputs(const Table& table, const OwnOptions& options) {
     require(!input || column.categories.size() <= kMostCategories, "data", table.source, ": column ", column.name,
             " holds ", column.categories.size(), " different texts, such as '",
             column.categories.empty() ? "" : column.categories[0], "'; more than ", kMostCategories,
-            " make no input, so drop the column");
+            " make no input: leave the column out (--drop), or write its numbers with a decimal point and no gaps");
   }
 }
 
@@ -67,7 +67,8 @@ Dataset read_own_table(const fs::path& path, const OwnOptions& options) {
 
 Dataset read_own(const fs::path& path, const OwnOptions& options) {
   std::error_code error;
-  require(fs::exists(path, error), "data", path.string(), ": there is no such file or folder");
+  require(fs::exists(path, error), "data", path.string(),
+          ": there is no such file or folder (--data says where it is)");
   if (!fs::is_directory(path, error)) {
     return read_own_table(path, options);
   }

@@ -51,6 +51,8 @@ class Lines {
       if (number_ == 1 && line.starts_with("\xef\xbb\xbf")) {
         line.erase(0, 3);  // the byte order mark some editors put before UTF-8
       }
+      check(number_ > 1 || !(line.starts_with("\xff\xfe") || line.starts_with("\xfe\xff")),
+            "is UTF-16; save the table as UTF-8");
       if (line.ends_with('\r')) {
         line.pop_back();
       }

@@ -64,6 +64,7 @@ TEST_SUITE("cli") {
           "whittle train: '--epoch' is not known here, did you mean --epochs? (whittle train --help lists what is)\n");
     CHECK(err({"data", "lst"}) ==
           "whittle data: 'lst' is not known here, did you mean list? (whittle data --help lists what is)\n");
+    CHECK(err({"--json", "train"}) == "whittle: '--json' is not known here (whittle --help lists what is)\n");
     CHECK(err({"elephant"}) == "whittle: 'elephant' is not known here (whittle --help lists what is)\n");
     const Result nothing = whittle_command(folder, {});
     CHECK(nothing.exit_code == 2);
