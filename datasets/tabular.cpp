@@ -152,6 +152,9 @@ Tabular make_dataset(const Table& table, const TabularOptions& options) {
 
 Dataset make_inputs(const Table& table, const Preprocessing& network) {
   for (const InputColumn& input : network.columns) {
+    if (input.category.empty()) {
+      continue;
+    }
     for (const std::string& category : table.column(input.name).categories) {
       require(std::ranges::find(network.columns, InputColumn{input.name, category}) != network.columns.end(), "table",
               table.source, ": column ", input.name, " holds '", category, "', which the network has never seen");

@@ -87,6 +87,12 @@ TEST_SUITE("own") {
     CHECK(contents(folder / "codes.out").size() == 2 * 2);
 
     CHECK(contains(refused(folder, {"predict", model, folder / "new.csv", "--save-codes", "x"}), "is for programs"));
+    CHECK(contains(refused(folder, {"quantize", program}), "is a program; give the checkpoint it was made of"));
+    for (const Words& words : {Words{"quantize"}, Words{"compress", "--max-drop", "1"}, Words{"export"}}) {
+      CHECK(contains(refused(folder, words + Words{model, "--out", folder / "no/such"}),
+                     "in a folder that does not exist"));
+    }
+    CHECK_FALSE(std::filesystem::exists(folder / "no"));
     CHECK(contains(refused(folder, {"predict", model, folder / "new.csv", "--top", "0"}), "--top 0"));
     std::ofstream(folder / "new.csv") << "colour,size\ngreen,3.6\n";
     CHECK(
