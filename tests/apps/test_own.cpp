@@ -72,7 +72,7 @@ TEST_SUITE("own") {
       CAPTURE(said.err);
       CHECK(said.json()["answers"][0]["class"] == "large");
       CHECK(said.json()["answers"][1]["class"] == "small");
-      const Json& shares = said.json()["answers"][0]["classes"];
+      const Json shares = said.json()["answers"][0]["classes"];
       CHECK(shares[0]["probability"].get<double>() + shares[1]["probability"].get<double>() == doctest::Approx(1));
       CHECK(contains(said.out, "new.csv row 1: large "));
     }
