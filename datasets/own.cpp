@@ -6,6 +6,7 @@
 
 #include "core/error.h"
 #include "datasets/image_folder.h"
+#include "datasets/picture.h"
 #include "datasets/table.h"
 #include "datasets/tabular.h"
 
@@ -84,6 +85,10 @@ Dataset read_own(const fs::path& path, const OwnOptions& options) {
   } else if (!options.size.empty()) {
     require(options.size.size() == 2, "data", path.string(), ": pictures have two sizes, height and width, not ",
             options.size.size());
+    for (const int64_t side : options.size) {
+      require(side >= 1 && side <= kMaxPictureSide, "data", path.string(), ": a side of ", side,
+              " pixels is not between 1 and ", kMaxPictureSide);
+    }
     reading.height = options.size[0];
     reading.width = options.size[1];
   }

@@ -162,6 +162,7 @@ TEST_SUITE("own") {
     const std::string set = (folder / "set").string();
     CHECK(says(message_of([&] { return data::read_own(set, {}); }), "give a height and a width to resize them"));
     CHECK(says(message_of([&] { return data::read_own(set, {.size = {4}}); }), "two sizes, height and width, not 1"));
+    CHECK(says(message_of([&] { return data::read_own(set, {.size = {4, 0}}); }), "a side of 0 pixels"));
     const data::Dataset read = data::read_own(set, {.size = {4, 4}});
     CHECK(read.size() == 3);
     CHECK(read.pixels(2)[0] == 200);
