@@ -35,6 +35,7 @@ void add_eval(CLI::App& program);
 void add_explain(CLI::App& program);
 void add_export(CLI::App& program);
 void add_inspect(CLI::App& program);
+void add_predict(CLI::App& program);
 void add_prune(CLI::App& program);
 void add_quantize(CLI::App& program);
 void add_report(CLI::App& program);

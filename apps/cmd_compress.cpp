@@ -114,6 +114,8 @@ class Compress {
   void prepare() {
     compress::SearchOptions& search = options_.search;
     require(!options_.out.empty(), "compress", "--out is missing");
+    check_place(options_.out, "compress", "--out");
+    check_place(options_.report, "compress", "--report");
     if (!options_.report.empty()) {
       report::check_available();
     }
@@ -123,13 +125,13 @@ class Compress {
     search.fit.momentum = options_.momentum.value_or(search.fit.momentum);
     search.fit.seed = options_.seed;
     set_num_threads(options_.threads);
-    const Checkpoint checkpoint = load_checkpoint(options_.model);
+    const Checkpoint checkpoint = load_net("compress", options_.model);
     model_ = load_model(checkpoint);
     require(!quant::is_quantized(*model_), "compress", options_.model,
             " is quantized already; compress begins with a float model");
     description_ = zoo::description_of(checkpoint);
     saved_ = data_of("compress", options_.model, checkpoint, options_.data);
-    check_augmentation_for(data::info(saved_->arguments.name), "compress", search.fit.augment);
+    check_augmentation_for(saved_->arguments.info(), "compress", search.fit.augment);
     search.folder = beside(".work");
     search.fit.stop = StopOnSignal::asked();
     search.fit.metadata = {{kDataKey, saved_->arguments.text()},
@@ -234,7 +236,7 @@ class Compress {
       for (const size_t i : choice.front) {
         std::cout << ' ' << result.candidates[i].name << (i == choice.front.back() ? "\n" : ",");
       }
-      std::cout << "kept " << choice.why << '\n';
+      std::cout << (choice.supported ? "kept " : "kept plain int8: ") << choice.why << '\n';
       char line[120];
       std::snprintf(line, sizeof(line), "%.2f times smaller and %.2f times faster than plain int8\n",
                     static_cast<double>(plain.bytes) / static_cast<double>(kept.bytes),
@@ -263,7 +265,7 @@ class Compress {
     if (data.empty()) {
       return;
     }
-    const data::DataInfo& about = data::info(saved_->arguments.name);
+    const data::DataInfo about = saved_->arguments.info();
     const Metrics before = run_.measure(*model_, data, about, "before");
     const Metrics after = run_.measure(ProgramFile(options_.out), data, about);
     json["test"] = {{"float", to_json(before, about)}, {"kept", to_json(after, about)}};

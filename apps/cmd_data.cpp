@@ -46,8 +46,51 @@ void list(const Options& options) {
   }
 }
 
+// What is in a file or folder of one's own, and how it would be cut.
+void own_info(const Options& options) {
+  const data::Splits splits = data::load(options.data.name, options.data.load_options());
+  const data::Preprocessing& read = splits.train.preprocessing();
+  const int64_t parts[] = {splits.train.size(), splits.validation.size(), splits.test.size()};
+  const int64_t samples = parts[0] + parts[1] + parts[2];
+  Json json = {{"name", options.data.name}, {"samples", samples},       {"train", parts[0]},
+               {"validation", parts[1]},    {"test", parts[2]},         {"input", read.sample.str()},
+               {"columns", Json::array()},  {"classes", Json::object()}};
+  std::string columns;
+  for (const data::InputColumn& column : read.columns) {
+    const std::string name = column.name + (column.category.empty() ? "" : "=" + column.category);
+    json["columns"].push_back(name);
+    columns += (columns.empty() ? "" : ", ") + name;
+  }
+  std::string classes;
+  for (size_t c = 0; c < read.classes.size(); ++c) {
+    int64_t count = 0;
+    for (const data::Dataset* part : {&splits.train, &splits.validation, &splits.test}) {
+      count += part->empty() ? 0 : part->class_counts()[c];
+    }
+    json["classes"][read.classes[c]] = count;
+    classes += (classes.empty() ? "" : ", ") + read.classes[c] + " (" + std::to_string(count) + ")";
+  }
+  if (options.json) {
+    std::cout << json_line(json) << '\n';
+    return;
+  }
+  std::cout << printable(options.data.name) << ": " << samples
+            << (splits.train.is_images() ? " pictures of " : " rows of ") << read.sample << ", cut by seed into "
+            << parts[0] << " training, " << parts[1] << " validation and " << parts[2] << " test samples\n";
+  if (!columns.empty()) {
+    std::cout << "inputs: " << printable(columns) << '\n';
+  }
+  std::cout << (classes.empty() ? "target: a number"
+                                : std::to_string(read.classes.size()) + " classes: " + printable(classes))
+            << '\n';
+}
+
 void info(const Options& options) {
-  const data::DataInfo& found = data::info(options.data.name);
+  if (data::is_own(options.data.name)) {
+    own_info(options);
+    return;
+  }
+  const data::DataInfo found = options.data.info();
   Json json = {{"name", found.name},
                {"description", found.description},
                {"samples", found.samples},
@@ -81,6 +124,10 @@ void fetch(const Options& options) {
                       }
                     }});
   std::cout << options.data.name << ": all files are here\n";
+  if (options.json) {
+    std::cout << json_line({{"name", options.data.name}, {"files", data::info(options.data.name).files.size()}})
+              << '\n';
+  }
 }
 
 }  // namespace
@@ -96,15 +143,21 @@ void add_data(CLI::App& program) {
   set_example(*all, "whittle data list");
 
   CLI::App* one = verb->add_subcommand("info", "Describe a data set and check its files");
-  offer(one->add_option("NAME", options->data.name, "Data set")->required(), data_names());
+  offer(one->add_option("NAME", options->data.name, "Data set, or a CSV file or folder of pictures of your own")
+            ->required(),
+        data_names());
   one->add_option("--data-dir", options->data.dir, "Folder of the data files (default: $WHITTLE_DATA)");
+  add_own_arguments(*one, options->data);
   one->add_flag("--json", options->json, "Print one line of JSON");
   one->callback([options] { info(*options); });
-  set_example(*one, "whittle data info mnist --data-dir data");
+  set_example(*one,
+              "whittle data info mnist --data-dir data\n"
+              "  whittle data info flowers.csv --target species");
 
   CLI::App* get = verb->add_subcommand("fetch", "Download what is missing, verified by SHA-256");
   offer(get->add_option("NAME", options->data.name, "Data set")->required(), data_names());
   get->add_option("--data-dir", options->data.dir, "Folder of the data files (default: $WHITTLE_DATA)");
+  get->add_flag("--json", options->json, "The last line is a JSON object");
   get->callback([options] { fetch(*options); });
   set_example(*get, "whittle data fetch mnist --data-dir data");
   set_example(*verb, "whittle data list");

@@ -3,7 +3,6 @@
 #include <iostream>
 #include <memory>
 #include <optional>
-#include <span>
 #include <string>
 
 #include "apps/cli.h"
@@ -15,7 +14,6 @@
 #include "apps/text.h"
 #include "core/checkpoint.h"
 #include "core/error.h"
-#include "core/file.h"
 #include "core/parallel.h"
 #include "layers/summary.h"
 
@@ -34,19 +32,14 @@ struct Options {
 
 void eval(const Options& options, Recorder& run) {
   set_num_threads(options.threads);
-  std::optional<ProgramFile> program;
-  Checkpoint checkpoint;
-  std::shared_ptr<Module> model;
-  if (is_program(options.model)) {
-    program.emplace(options.model);
-    checkpoint = program->about();
-  } else {
-    checkpoint = load_checkpoint(options.model);
-    model = load_model(checkpoint);
-  }
-  const SavedData saved = data_of("eval", options.model, checkpoint, options.data);
+  const SavedModel loaded(options.model);
+  const std::optional<ProgramFile>& program = loaded.program;
+  const Checkpoint& checkpoint = loaded.checkpoint;
+  DataArguments given = options.data;
+  given.whole = options.split == "all";
+  const SavedData saved = data_of("eval", options.model, checkpoint, given);
   const std::string& name = saved.arguments.name;
-  const data::DataInfo& about = data::info(name);
+  const data::DataInfo about = saved.arguments.info();
   const data::Dataset& chosen = split_named("eval", saved, options.split);
 
   require(options.save_codes.empty() || program.has_value(), "eval", "--save-codes is for programs, ", options.model,
@@ -55,15 +48,14 @@ void eval(const Options& options, Recorder& run) {
   RunBytes codes;
   const Metrics metrics = program.has_value() ? run.measure(*program, chosen, about, options.split,
                                                             options.save_codes.empty() ? nullptr : &codes)
-                                              : run.measure(*model, chosen, about, "", options.split);
+                                              : run.measure(*loaded.model, chosen, about, "", options.split);
   if (!options.save_codes.empty()) {
-    replace_file(options.save_codes + ".in", std::as_bytes(std::span(codes.inputs)));
-    replace_file(options.save_codes + ".out", std::as_bytes(std::span(codes.outputs)));
+    codes.save(options.save_codes);
   }
   std::cout << name << ' ' << options.split << ": " << sentence(metrics, about) << '\n';
   Json json = {{"model", options.model}, {"data", name}, {options.split, to_json(metrics, about)}};
-  if (model != nullptr) {
-    json["parameters"] = trainable_count(*model);
+  if (loaded.model != nullptr) {
+    json["parameters"] = trainable_count(*loaded.model);
   } else {
     json["bytes"] = program->bytes().size();
   }
@@ -80,7 +72,8 @@ void add_eval(CLI::App& program) {
   const auto options = std::make_shared<Options>();
   verb->add_option("MODEL", options->model, "A checkpoint, or a program (.wtl)")->required();
   add_data_arguments(*verb, options->data);
-  offer(verb->add_option("--split", options->split, "train, validation or test"), {"train", "validation", "test"})
+  offer(verb->add_option("--split", options->split, "train, validation, test; all of a file of your own"),
+        {"train", "validation", "test", "all"})
       ->capture_default_str();
   verb->add_option("--save-codes", options->save_codes,
                    "Of a program: write each sample's input bytes to NAME.in and its output bytes to NAME.out");

@@ -71,7 +71,8 @@ void export_model(const Options& options, Recorder& run) {
   require(options.verify == 0 || options.batch == 1, "export", "--verify runs one sample at a time, not --batch ",
           options.batch);
   set_num_threads(options.threads);
-  const Checkpoint checkpoint = load_checkpoint(options.model);
+  check_place(options.out, "export", "--out");
+  const Checkpoint checkpoint = load_net("export", options.model);
   const std::shared_ptr<Module> model = load_model(checkpoint);
   const Shape sample = *zoo::description_of(checkpoint).options.input;
   const deploy::Lowered lowered =

@@ -151,12 +151,21 @@ Contents contents_of(const std::string& file, const Checkpoint& checkpoint) {
   return contents;
 }
 
-// The registry's words about the data; nothing for a set it does not know.
-const data::DataInfo* known_data(const Contents& contents) {
-  const auto found = contents.data.has_value()
-                         ? std::ranges::find(data::list(), contents.data->name, &data::DataInfo::name)
-                         : data::list().end();
-  return found == data::list().end() ? nullptr : &*found;
+// What is known about the data: the registry's words, or what the file says.
+std::optional<data::DataInfo> known_data(const Checkpoint& checkpoint, const Contents& contents) {
+  if (!contents.data.has_value()) {
+    return std::nullopt;
+  }
+  const auto found = std::ranges::find(data::list(), contents.data->name, &data::DataInfo::name);
+  if (found != data::list().end()) {
+    return *found;
+  }
+  const auto preprocessing = checkpoint.metadata.find(kPreprocessingKey);
+  return preprocessing == checkpoint.metadata.end()
+             ? std::nullopt
+             : std::optional(
+                   data::DataInfo{.name = contents.data->name,
+                                  .regression = data::preprocessing_from_json(preprocessing->second).classes.empty()});
 }
 
 // Of the validation data, or of the training data where there was no other.
@@ -185,8 +194,8 @@ void print_json(const Options& options, const File& file, const Contents& conten
   if (contents.data.has_value()) {
     json["data"] = Json::parse(contents.data->text());
   }
-  const data::DataInfo* about = known_data(contents);
-  if (contents.best.has_value() && about != nullptr) {
+  const std::optional<data::DataInfo> about = known_data(file.checkpoint, contents);
+  if (contents.best.has_value() && about.has_value()) {
     json["best"] = {{"epoch", contents.best->epoch},
                     {split_of(*contents.best), apps::to_json(metrics_of(*contents.best), *about)}};
   }
@@ -207,7 +216,7 @@ void print_tensors(const Checkpoint& checkpoint) {
   }
 }
 
-void print_training(const Contents& contents) {
+void print_training(const Checkpoint& checkpoint, const Contents& contents) {
   if (contents.data.has_value()) {
     const DataArguments& data = *contents.data;
     std::cout << "trained on " << printable(data.name) << ", protocol " << printable(data.protocol) << ", data seed "
@@ -217,8 +226,8 @@ void print_training(const Contents& contents) {
     }
     std::cout << (data.standardize_target ? ", target standardized\n" : "\n");
   }
-  const data::DataInfo* about = known_data(contents);
-  if (contents.best.has_value() && about != nullptr) {
+  const std::optional<data::DataInfo> about = known_data(checkpoint, contents);
+  if (contents.best.has_value() && about.has_value()) {
     std::cout << "best epoch " << contents.best->epoch << ": " << split_of(*contents.best) << ' '
               << sentence(metrics_of(*contents.best), *about) << '\n';
   }
@@ -235,7 +244,7 @@ void print(const Options& options, const File& file, const Contents& contents) {
   if (options.tensors || !contents.model.has_value()) {
     print_tensors(file.checkpoint);
   }
-  print_training(contents);
+  print_training(file.checkpoint, contents);
   if (!metadata.empty()) {
     std::cout << "metadata: ";
     const char* separator = "";

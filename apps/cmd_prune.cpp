@@ -18,6 +18,7 @@
 #include "apps/lottery.h"
 #include "apps/metrics_text.h"
 #include "apps/models.h"
+#include "apps/program.h"
 #include "apps/pruning.h"
 #include "apps/runs/recorder.h"
 #include "apps/stopping.h"
@@ -27,6 +28,7 @@
 #include "compress/lottery.h"
 #include "core/checkpoint.h"
 #include "core/error.h"
+#include "core/file.h"
 #include "core/json.h"
 #include "core/parallel.h"
 #include "layers/summary.h"
@@ -245,12 +247,8 @@ void check(Options& o) {
     o.fit.out = o.out;
     check_options(o.fit);
     check_momentum("prune", o.fit, o.momentum);
-  } else if (!o.out.empty()) {
-    std::error_code ignored;
-    const std::filesystem::path folder = std::filesystem::path(o.out).parent_path();
-    require(folder.empty() || std::filesystem::is_directory(folder, ignored), "prune", "--out ", o.out,
-            " is in a folder that does not exist");
-    require(!std::filesystem::is_directory(o.out, ignored), "prune", "--out ", o.out, " is a folder, not a file");
+  } else {
+    check_place(o.out, "prune", "--out");
   }
 }
 
@@ -264,7 +262,7 @@ class Pruning {
       : options_(options),
         fit_(options.fit),
         run_(run),
-        checkpoint_(load_checkpoint(options.model)),
+        checkpoint_(load_net("prune", options.model)),
         description_(zoo::description_of(checkpoint_)),
         model_(load_model(checkpoint_)) {
     std::vector<int64_t> batch{1};
@@ -273,10 +271,10 @@ class Pruning {
     input_ = Shape(batch);
     if (options.scans() || options.trains() || data_needed(options.spec) || !options.data.name.empty()) {
       data_ = data_of("prune", options.model, checkpoint_, options.data);
-      about_ = &data::info(data_->arguments.name);
+      about_ = data_->arguments.info();
     }
     if (options.trains()) {
-      check_teacher_for(*about_, "prune", options.teacher);
+      check_teacher_for(about_, "prune", options.teacher);
       teacher_ = load_teacher(options.teacher, fit_);
     }
     if (options.spec.method != "edge") {
@@ -325,7 +323,7 @@ class Pruning {
     if (!data_.has_value() || data_->splits.test.empty()) {
       return std::nullopt;
     }
-    return run_.measure(*model_, data_->splits.test, *about_, stage);
+    return run_.measure(*model_, data_->splits.test, about_, stage);
   }
 
   prune::Scores scores() const {
@@ -516,7 +514,7 @@ class Pruning {
   }
 
   void fit_or_stop(const FitOptions& how, const std::string& where) {
-    Progress progress(std::cout, {.terminal = isatty(STDOUT_FILENO) != 0, .classification = !about_->regression});
+    Progress progress(std::cout, {.terminal = isatty(STDOUT_FILENO) != 0, .classification = !about_.regression});
     const FitResult result = [&] {
       const StopOnSignal stopping;
       return fit(*model_, data_->splits, how, run_.watch(options_.quiet ? nullptr : &progress));
@@ -609,8 +607,8 @@ class Pruning {
       }
       std::cout << "file " << human_bytes(bytes_before) << " -> " << human_bytes(bytes_after) << '\n';
       if (metrics_before.has_value()) {
-        std::cout << "before: test " << sentence(*metrics_before, *about_) << "\nafter:  test "
-                  << sentence(*metrics_after, *about_) << '\n';
+        std::cout << "before: test " << sentence(*metrics_before, about_) << "\nafter:  test "
+                  << sentence(*metrics_after, about_) << '\n';
       }
       std::cout << "saved as " << options_.out << '\n';
     }
@@ -635,8 +633,8 @@ class Pruning {
     }
     if (metrics_before.has_value()) {
       json["data"] = data_->arguments.name;
-      json["test"] = {{"before", apps::to_json(*metrics_before, *about_)},
-                      {"after", apps::to_json(*metrics_after, *about_)}};
+      json["test"] = {{"before", apps::to_json(*metrics_before, about_)},
+                      {"after", apps::to_json(*metrics_after, about_)}};
     }
     tell(json);
   }
@@ -674,7 +672,7 @@ class Pruning {
         options_.sweep.empty() ? std::vector<double>{0.25, 0.5, 0.75, 0.9, 0.95} : sweep_amounts(options_.sweep);
     const auto metric = [&] {
       const Metrics m = evaluate(*model_, on);
-      return about_->regression ? m.mse : m.accuracy;
+      return about_.regression ? m.mse : m.accuracy;
     };
     const double whole = metric();
     std::vector<prune::Sensitivity> rows;
@@ -683,7 +681,7 @@ class Pruning {
     } else {
       rows = sweep(amounts, metric);
     }
-    const char* unit = about_->regression ? "mse" : "accuracy";
+    const char* unit = about_.regression ? "mse" : "accuracy";
     if (!options_.quiet) {
       print(rows, whole, unit, on);
     }
@@ -762,7 +760,7 @@ class Pruning {
   std::shared_ptr<Module> teacher_;
   Shape input_;
   std::optional<SavedData> data_;
-  const data::DataInfo* about_ = nullptr;
+  data::DataInfo about_;
   std::vector<prune::Target> targets_;
   std::map<std::string, double> amounts_;  // by the parameter's name
   bool resumed_ = false;

@@ -15,12 +15,14 @@
 #include "apps/data_options.h"
 #include "apps/metrics_text.h"
 #include "apps/models.h"
+#include "apps/program.h"
 #include "apps/runs/recorder.h"
 #include "apps/text.h"
 #include "compress/adaround.h"
 #include "compress/quantizing.h"
 #include "core/checkpoint.h"
 #include "core/error.h"
+#include "core/file.h"
 #include "core/json.h"
 #include "core/parallel.h"
 #include "layers/model_checkpoint.h"
@@ -219,7 +221,7 @@ Json learn_rounding(Module& model, const Shape& input, const quant::Batches& bat
 // What the model is worth now, called `now` beside "float"; and the file.
 void finish(const Options& options, Module& model, Checkpoint& checkpoint, const SavedData& saved,
             const Metrics& before, const std::string& now, Json& json, Recorder& run) {
-  const data::DataInfo& about = data::info(saved.arguments.name);
+  const data::DataInfo about = saved.arguments.info();
   if (!saved.splits.test.empty()) {
     const Metrics metrics = run.measure(model, saved.splits.test, about, "after");
     json["test"] = to_json(metrics, about);
@@ -250,11 +252,12 @@ void quantize_as_edge(const Options& options, Recorder& run) {
   const quant::edge::Method method = quant::edge::parse_edge_method(options.edge);
   require(options.terms == std::nullopt || method.rounding == quant::edge::Rounding::kMultiPoint, "quantize",
           "--terms is for multipoint, not for ", options.edge);
-  Checkpoint checkpoint = load_checkpoint(options.model);
+  check_place(options.out, "quantize", "--out");
+  Checkpoint checkpoint = load_net("quantize", options.model);
   const std::shared_ptr<Module> model = load_model(checkpoint);
   const SavedData saved = data_of("quantize", options.model, checkpoint, options.data);
   const data::Splits& splits = saved.splits;
-  const data::DataInfo& about = data::info(saved.arguments.name);
+  const data::DataInfo about = saved.arguments.info();
   Json json = {{"model", options.model},
                {"data", saved.arguments.name},
                {"edge_compatible", quant::edge::method_name(method)},
@@ -293,11 +296,12 @@ void quantize(const Options& options, Recorder& run) {
   require(!learned || !options.correct_biases, "quantize",
           "--correct-biases has nothing to correct where rounding is learned");
   require(options.steps >= 1, "quantize", "--steps ", options.steps, " is not at least 1");
-  Checkpoint checkpoint = load_checkpoint(options.model);
+  check_place(options.out, "quantize", "--out");
+  Checkpoint checkpoint = load_net("quantize", options.model);
   const std::shared_ptr<Module> model = load_model(checkpoint);
   const SavedData saved = data_of("quantize", options.model, checkpoint, options.data);
   const data::Splits& splits = saved.splits;
-  const data::DataInfo& about = data::info(saved.arguments.name);
+  const data::DataInfo about = saved.arguments.info();
   const quant::Batches batches = compress::calibration_batches(splits.train, options.samples);
   const Shape input = one_sample(splits.train.sample_shape());
 

@@ -120,6 +120,7 @@ Json document_of(const Options& options) {
 
 void write_report(Options& options) {
   require(!options.out.empty(), "report", "--out is missing");
+  check_place(options.out, "report", "--out");
   report::check_available();
   set_num_threads(options.threads);
   if (!options.quiet) {

@@ -15,6 +15,7 @@
 #include "apps/data_options.h"
 #include "apps/metrics_text.h"
 #include "apps/models.h"
+#include "apps/program.h"
 #include "apps/pruning.h"
 #include "apps/runs/recorder.h"
 #include "apps/stopping.h"
@@ -134,11 +135,14 @@ void train(Options& options, Recorder& run) {
     (void)compress::parse_fixed_point(options.fixed_point);
   }
   const std::optional<Checkpoint> begun =
-      options.from.empty() ? std::nullopt : std::optional(load_checkpoint(options.from));
+      options.from.empty() ? std::nullopt : std::optional(load_net("train", options.from));
   if (begun.has_value()) {
     options.data = data_arguments_of("train", options.from, *begun, options.data);
   }
-  const data::DataInfo& about = data::info(options.data.name);
+  const data::DataInfo about = options.data.info();
+  if (data::is_own(options.data.name) && !about.images) {
+    options.data.task = about.regression ? "number" : "classes";  // remembered: other files may look otherwise
+  }
   FitOptions& fit_options = options.fit;
   fit_options.momentum = options.momentum.value_or(fit_options.momentum);
   fit_options.seed = options.seed;
@@ -268,6 +272,7 @@ void add_train(CLI::App& program) {
   verb->option_defaults()->group("Data");
   add_data_arguments(*verb, options->data);
   add_preparation_arguments(*verb, options->data);
+  add_own_arguments(*verb, options->data);
   verb->option_defaults()->group("Training");
   add_training_arguments(*verb, options->fit, options->momentum);
   verb->add_option("--seed", options->seed, "Seed of weights, order and augmentation")->capture_default_str();
@@ -305,6 +310,8 @@ void add_train(CLI::App& program) {
               "whittle train --model lenet-300-100 --data glyphs --epochs 5 --out m.safetensors\n"
               "  whittle train --model mlp --hidden 64,64 --data california --standardize-target --optimizer adam "
               "--rate 0.001\n"
+              "  whittle train --model mlp --data flowers.csv --target species --out m.safetensors\n"
+              "  whittle train --model resnet8 --data photos --image-size 32,32 --flip --out m.safetensors\n"
               "  whittle train --model resnet8 --data cifar10 --epochs 60 --schedule warmup:2+cosine --crop 4 --flip");
 }
 

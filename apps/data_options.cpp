@@ -1,7 +1,9 @@
 #include "apps/data_options.h"
 
+#include <algorithm>
 #include <vector>
 
+#include "apps/models.h"
 #include "core/error.h"
 #include "core/json.h"
 
@@ -16,12 +18,24 @@ constexpr double kDefaultShare = -1;  // in text: the data set's own
 data::LoadOptions DataArguments::load_options() const {
   require(protocol == "own" || protocol == "edge", "data", "there is no protocol '", protocol,
           "'; there are own and edge");
+  require(task.empty() || task == "classes" || task == "number", "data", "there is no task '", task,
+          "'; there are classes and number");
+  require(std::ranges::count(data_names(), name) == 0 ||
+              (target.empty() && drop.empty() && task.empty() && size.empty() && !grey),
+          "data", name, ": --target, --drop, --task, --image-size and --grey are for files of your own");
   return {.data_dir = dir,
           .seed = seed,
           .protocol = protocol == "edge" ? data::Protocol::kEdge : data::Protocol::kOwn,
           .validation = validation,
           .standardize_target = standardize_target,
-          .first_training = first};
+          .first_training = first,
+          .own = {.target = target,
+                  .drop = drop,
+                  .classify = task.empty() ? std::nullopt : std::optional(task == "classes"),
+                  .channels = grey ? 1 : 3,
+                  .size = size,
+                  .network = {}},
+          .whole = whole};
 }
 
 std::string DataArguments::text() const {
@@ -33,6 +47,9 @@ std::string DataArguments::text() const {
   if (standardize_target) {  // else absent, as in checkpoints from before there was a choice
     json["standardize_target"] = true;
   }
+  if (data::is_own(name)) {
+    json["own"] = {{"target", target}, {"drop", drop}, {"task", task}, {"size", size}, {"grey", grey}};
+  }
   return json.dump();
 }
 
@@ -40,13 +57,21 @@ DataArguments DataArguments::from_text(const std::string& text) {
   try {
     const Json j = Json::parse(text);
     const auto share = j.at("validation").get<double>();
-    return {.name = j.at("name").get<std::string>(),
-            .dir = {},
-            .protocol = j.at("protocol").get<std::string>(),
-            .seed = j.at("seed").get<uint64_t>(),
-            .validation = share < 0 ? std::nullopt : std::optional(share),
-            .first = j.at("first").get<int64_t>(),
-            .standardize_target = j.value("standardize_target", false)};
+    DataArguments arguments{.name = j.at("name").get<std::string>(),
+                            .dir = {},
+                            .protocol = j.at("protocol").get<std::string>(),
+                            .seed = j.at("seed").get<uint64_t>(),
+                            .validation = share < 0 ? std::nullopt : std::optional(share),
+                            .first = j.at("first").get<int64_t>(),
+                            .standardize_target = j.value("standardize_target", false)};
+    if (const auto own = j.find("own"); own != j.end()) {
+      arguments.target = own->at("target").get<std::string>();
+      arguments.drop = own->at("drop").get<std::vector<std::string>>();
+      arguments.task = own->at("task").get<std::string>();
+      arguments.size = own->at("size").get<std::vector<int64_t>>();
+      arguments.grey = own->at("grey").get<bool>();
+    }
+    return arguments;
   } catch (const Json::exception& error) {
     fail("data", "the checkpoint's description of its data is damaged: ", error.what());
   }
@@ -61,7 +86,9 @@ std::vector<std::string> data_names() {
 }
 
 void add_data_arguments(CLI::App& verb, DataArguments& arguments) {
-  offer(verb.add_option("--data", arguments.name, "Data set; `whittle data list` names them"), data_names());
+  offer(verb.add_option("--data", arguments.name,
+                        "Data set (`whittle data list` names them), or a CSV file or folder of pictures of your own"),
+        data_names());
   verb.add_option("--data-dir", arguments.dir, "Folder of the data files (default: $WHITTLE_DATA)");
   offer(verb.add_option("--protocol", arguments.protocol, "How data is split and scaled: own or edge"), {"own", "edge"})
       ->capture_default_str();
@@ -82,19 +109,42 @@ const std::string& metadata(const char* verb, const Checkpoint& checkpoint, cons
 
 DataArguments data_arguments_of(const char* verb, const std::string& file, const Checkpoint& checkpoint,
                                 const DataArguments& given) {
-  if (!given.name.empty()) {
+  if (!given.name.empty() && !data::is_own(given.name)) {
+    return given;
+  }
+  const auto found = checkpoint.metadata.find(kDataKey);
+  if (!given.name.empty() && found == checkpoint.metadata.end()) {
     return given;
   }
   DataArguments arguments = DataArguments::from_text(metadata(verb, checkpoint, file, kDataKey));
-  arguments.dir = given.dir;
-  return arguments;
+  if (given.name.empty()) {
+    arguments.dir = given.dir;
+    arguments.whole = given.whole;
+    return arguments;
+  }
+  // Another file of one's own is read as that of the training was.
+  DataArguments other = given;
+  if (!data::is_own(arguments.name)) {
+    return other;
+  }
+  other.target = arguments.target;
+  other.drop = arguments.drop;
+  other.task = arguments.task;
+  other.size = arguments.size;
+  other.grey = arguments.grey;
+  return other;
+}
+
+data::Preprocessing preprocessing_of(const char* verb, const std::string& file, const Checkpoint& checkpoint) {
+  return data::preprocessing_from_json(metadata(verb, checkpoint, file, kPreprocessingKey));
 }
 
 SavedData data_of(const char* verb, const std::string& file, const Checkpoint& checkpoint, const DataArguments& given) {
   SavedData saved{.arguments = data_arguments_of(verb, file, checkpoint, given), .splits = {}};
-  saved.splits = data::load(saved.arguments.name, saved.arguments.load_options());
-  const data::Preprocessing scaling =
-      data::preprocessing_from_json(metadata(verb, checkpoint, file, kPreprocessingKey));
+  const data::Preprocessing scaling = preprocessing_of(verb, file, checkpoint);
+  data::LoadOptions loading = saved.arguments.load_options();
+  loading.own.network = scaling;
+  saved.splits = data::load(saved.arguments.name, loading);
   for (data::Dataset* part : {&saved.splits.train, &saved.splits.validation, &saved.splits.test}) {
     if (!part->empty()) {
       *part = part->with(scaling);
@@ -104,11 +154,11 @@ SavedData data_of(const char* verb, const std::string& file, const Checkpoint& c
 }
 
 const data::Dataset& split_named(const char* verb, const SavedData& saved, const std::string& name) {
-  require(name == "test" || name == "validation" || name == "train", verb, "there is no split '", name,
-          "'; there are train, validation and test");
-  const data::Dataset& chosen = name == "test"         ? saved.splits.test
-                                : name == "validation" ? saved.splits.validation
-                                                       : saved.splits.train;
+  require(name == "test" || name == "validation" || name == "train" || saved.arguments.whole, verb,
+          "there is no split '", name, "'; there are train, validation and test, and for eval all");
+  const data::Dataset& chosen = name == "test" || saved.arguments.whole ? saved.splits.test
+                                : name == "validation"                  ? saved.splits.validation
+                                                                        : saved.splits.train;
   require(!chosen.empty(), verb, "the data set '", saved.arguments.name, "' has no ", name, " samples");
   return chosen;
 }
@@ -116,6 +166,19 @@ const data::Dataset& split_named(const char* verb, const SavedData& saved, const
 void add_preparation_arguments(CLI::App& verb, DataArguments& arguments) {
   verb.add_flag("--standardize-target", arguments.standardize_target,
                 "Regression: train on (target - mean) / deviation; mse is reported in the original unit all the same");
+}
+
+void add_own_arguments(CLI::App& verb, DataArguments& arguments) {
+  verb.add_option("--target", arguments.target, "Your own table: the column to predict");
+  verb.add_option("--drop", arguments.drop, "Your own table: columns that are no inputs")
+      ->delimiter(',')
+      ->allow_extra_args(false)
+      ->type_name("NAME,NAME");
+  offer(verb.add_option("--task", arguments.task,
+                        "Your own table: classes or number (default: what the target looks like)"),
+        {"classes", "number"});
+  add_list(verb, "--image-size", arguments.size, "Your own pictures: height and width they are resized to");
+  verb.add_flag("--grey", arguments.grey, "Your own pictures: one channel in place of three");
 }
 
 Shape one_sample(const Shape& sample) {

@@ -21,6 +21,15 @@ struct DataArguments {
   int64_t first = 0;
   bool standardize_target = false;  // regression
 
+  // Of a file or folder of one's own.
+  std::string target{};
+  std::vector<std::string> drop{};
+  std::string task{};           // classes or number; empty: what the target looks like
+  std::vector<int64_t> size{};  // of pictures
+  bool grey = false;
+  bool whole = false;  // not remembered
+
+  data::DataInfo info() const { return data::info(name, load_options()); }
   data::LoadOptions load_options() const;
   std::string text() const;  // JSON, without the folder: that belongs to a machine
   static DataArguments from_text(const std::string& text);
@@ -29,6 +38,8 @@ struct DataArguments {
 void add_data_arguments(CLI::App& verb, DataArguments& arguments);
 // How training prepares data. Other verbs prepare it as the checkpoint says.
 void add_preparation_arguments(CLI::App& verb, DataArguments& arguments);
+// What is in a file or folder of one's own. Other verbs know it from the checkpoint.
+void add_own_arguments(CLI::App& verb, DataArguments& arguments);
 
 // Metadata keys of checkpoints.
 inline constexpr const char* kDataKey = "whittle.data";
@@ -43,6 +54,9 @@ DataArguments data_arguments_of(const char* verb, const std::string& file, const
                                 const DataArguments& given);
 
 std::vector<std::string> data_names();  // of all there are
+
+// How the data of a saved model were prepared.
+data::Preprocessing preprocessing_of(const char* verb, const std::string& file, const Checkpoint& checkpoint);
 
 // The data of a saved model: the same split as in training, unless `given` names another
 // set, and inputs scaled as the model saw them then.

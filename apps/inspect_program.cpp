@@ -8,6 +8,7 @@
 #include <utility>
 #include <vector>
 
+#include "apps/data_options.h"
 #include "apps/program.h"
 #include "apps/text.h"
 #include "core/json.h"
@@ -265,6 +266,37 @@ void print_ops(const Program& program) {
   }
 }
 
+// What the numbers of the input and output stand for, as far as the program says.
+void print_meaning(const Checkpoint& about) {
+  const auto found = about.metadata.find(kPreprocessingKey);
+  if (found == about.metadata.end()) {
+    return;
+  }
+  const data::Preprocessing read = data::preprocessing_from_json(found->second);
+  std::cout << std::setprecision(9);
+  for (size_t i = 0; i < read.centre.size(); ++i) {
+    const data::InputColumn column =
+        read.columns.empty() ? data::InputColumn{(read.sample.rank() == 3 ? "channel " : "column ") + std::to_string(i)}
+                             : read.columns[i];
+    std::cout << (i == 0 ? "reads   " : "        ") << printable(column.name);
+    if (column.category.empty()) {
+      std::cout << ": real = (" << (read.sample.rank() == 3 ? "byte" : "value") << " - " << read.centre[i] << ") / "
+                << read.spread[i] << '\n';
+    } else {
+      std::cout << " '" << printable(column.category) << "': real = 1 where it is that, else 0\n";
+    }
+  }
+  if (read.classes.empty()) {
+    std::cout << "answers real * " << read.target_spread << " + " << read.target_centre << '\n';
+  } else {
+    std::cout << "answers ";
+    for (const std::string& name : read.classes) {
+      std::cout << (&name == &read.classes.front() ? "" : ", ") << printable(name);
+    }
+    std::cout << "; the largest number counts\n";
+  }
+}
+
 void print_text(const ProgramFile& file) {
   const Program& program = file.engine().program();
   for (uint32_t i = 0; i < program.input_count(); ++i) {
@@ -273,6 +305,7 @@ void print_text(const ProgramFile& file) {
   for (uint32_t i = 0; i < program.output_count(); ++i) {
     print_value("output  ", program, program.output(i));
   }
+  print_meaning(file.about());
   std::cout << "needs  ";
   for (const std::string& feature : features_of(program)) {
     std::cout << ' ' << feature;
@@ -282,9 +315,9 @@ void print_text(const ProgramFile& file) {
   const Memory memory = memory_of(program);
   std::cout << '\n' << deploy::draw_plan(memory.blocks, memory.plan) << "\nbytes of the file\n";
   for (const auto& [part, bytes] : parts_of(program)) {
-    std::cout << "  " << std::left << std::setw(30) << part << std::right << std::setw(12) << bytes << '\n';
+    std::cout << "  " << std::left << std::setw(36) << part << std::right << std::setw(12) << bytes << '\n';
   }
-  std::cout << "  " << std::left << std::setw(30) << "together" << std::right << std::setw(12) << file.bytes().size()
+  std::cout << "  " << std::left << std::setw(36) << "together" << std::right << std::setw(12) << file.bytes().size()
             << ", checksums ok\n";
 }
 

@@ -7,6 +7,7 @@
 
 #include "apps/metrics_text.h"
 #include "apps/models.h"
+#include "apps/program.h"
 #include "apps/stopping.h"
 #include "apps/text.h"
 #include "compress/lottery.h"
@@ -51,11 +52,11 @@ void add_lottery_arguments(CLI::App& verb, LotteryArguments& arguments) {
 void play_lottery(const LotteryArguments& arguments, const std::string& model, const std::string& out,
                   const PruneSpec& spec, int64_t rounds, const DataArguments& data, const FitOptions& fit, bool quiet,
                   bool json, Recorder& run) {
-  const Checkpoint checkpoint = load_checkpoint(model);
+  const Checkpoint checkpoint = load_net("prune", model);
   const zoo::Description description = zoo::description_of(checkpoint);
   const SavedData saved = data_of("prune", model, checkpoint, data);
   const data::Splits& splits = saved.splits;
-  const data::DataInfo& about = data::info(saved.arguments.name);
+  const data::DataInfo about = saved.arguments.info();
   const std::shared_ptr<Module> net = zoo::build(description);
   initialize(*net, {.seed = fit.seed});
 

@@ -3,13 +3,42 @@
 #include <csignal>
 #include <exception>
 #include <iostream>
+#include <string>
+#include <vector>
 
 #include "apps/cli.h"
+#include "apps/text.h"
 
 namespace {
 
 constexpr int kFailure = 1;
 constexpr int kUsage = 2;
+
+// What was not understood, on which verb's line, and what may have been meant.
+std::string complaint(const CLI::App& program, const CLI::ParseError& error) {
+  const CLI::App* verb = &program;
+  std::string path = "whittle";
+  while (verb->remaining().empty() && !verb->get_subcommands().empty()) {
+    verb = verb->get_subcommands().front();
+    path += " " + verb->get_name();
+  }
+  const std::vector<std::string> unknown = verb->remaining();
+  if (unknown.empty()) {
+    return path + ": " + error.what() + " (" + path + " --help explains it)";
+  }
+  std::vector<std::string> names;
+  for (const CLI::App* below : verb->get_subcommands([](const CLI::App*) { return true; })) {
+    names.push_back(below->get_name());
+  }
+  for (const CLI::Option* option : verb->get_options()) {
+    for (const std::string& name : option->get_lnames()) {
+      names.push_back("--" + name);
+    }
+  }
+  const std::string meant = whittle::apps::nearest(unknown.front().substr(0, unknown.front().find('=')), names);
+  return path + ": '" + whittle::apps::printable(unknown.front()) + "' is not known here" +
+         (meant.empty() ? "" : ", did you mean " + meant + "?") + " (" + path + " --help lists what is)";
+}
 
 int run(int argc, char** argv) {
   CLI::App program("Trains, prunes and quantizes small networks and runs them in integer arithmetic.", "whittle");
@@ -18,6 +47,7 @@ int run(int argc, char** argv) {
   program.footer("`whittle VERB --help` explains a verb and shows an example.");
   whittle::apps::add_train(program);
   whittle::apps::add_eval(program);
+  whittle::apps::add_predict(program);
   whittle::apps::add_prune(program);
   whittle::apps::add_quantize(program);
   whittle::apps::add_compress(program);
@@ -35,7 +65,11 @@ int run(int argc, char** argv) {
   } catch (const CLI::Success& help) {
     return program.exit(help);
   } catch (const CLI::ParseError& error) {
-    std::cerr << "whittle: " << error.what() << " (whittle --help lists the verbs)\n";
+    if (argc == 1) {
+      std::cerr << program.help();
+    } else {
+      std::cerr << complaint(program, error) << '\n';
+    }
     return kUsage;
   }
   // A full disk or a closed pipe shows only now.

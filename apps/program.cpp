@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "apps/data_options.h"
+#include "apps/models.h"
 #include "apps/text.h"
 #include "core/error.h"
 #include "core/file.h"
@@ -64,6 +65,11 @@ bool is_program(const std::filesystem::path& file) {
   std::array<char, sizeof runtime::kMagic> first{};
   std::ifstream stream(file, std::ios::binary);
   return stream.read(first.data(), first.size()) && std::memcmp(first.data(), runtime::kMagic, first.size()) == 0;
+}
+
+Checkpoint load_net(const char* verb, const std::string& file) {
+  require(!is_program(file), verb, file, " is a program; give the checkpoint it was made of");
+  return load_checkpoint(file);
 }
 
 runtime::Threads threads_for_engine(int count) {
@@ -184,6 +190,41 @@ Metrics evaluate(const ProgramFile& program, const data::Dataset& data, RunBytes
     sums.add(static_cast<double>(loss_of(Variable(y), batch).value().item()), y, batch, data.preprocessing());
   }
   return sums.metrics();
+}
+
+void RunBytes::save(const std::string& name) const {
+  replace_file(name + ".in", std::as_bytes(std::span(inputs)));
+  replace_file(name + ".out", std::as_bytes(std::span(outputs)));
+}
+
+SavedModel::SavedModel(const std::string& file) {
+  if (is_program(file)) {
+    program.emplace(file);
+    checkpoint = program->about();
+  } else {
+    checkpoint = load_checkpoint(file);
+    model = load_model(checkpoint);
+  }
+}
+
+Tensor SavedModel::run(const Tensor& sample, RunBytes* bytes) const {
+  if (!program.has_value()) {
+    const EvaluationMode evaluation(*model);
+    const NoGrad no_grad;
+    return (*model)(sample).value();
+  }
+  if (bytes == nullptr) {
+    return program->run(sample);
+  }
+  program->require_one_each();
+  const runtime::Program& p = program->engine().program();
+  const auto room = [](std::vector<uint8_t>& all, const runtime::ValueRecord& value) {
+    const auto size = static_cast<size_t>(runtime::bytes_of(value));
+    all.resize(all.size() + size);
+    return std::span(all).last(size);
+  };
+  return program->run(sample, {.input = room(bytes->inputs, p.value(p.input(0))),
+                               .output = room(bytes->outputs, p.value(p.output(0)))});
 }
 
 }  // namespace whittle::apps

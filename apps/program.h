@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -11,6 +12,7 @@
 #include "core/checkpoint.h"
 #include "core/tensor.h"
 #include "datasets/dataset.h"
+#include "layers/module.h"
 #include "runtime/hosted/engine.h"
 #include "train/evaluate.h"
 
@@ -18,6 +20,9 @@ namespace whittle::apps {
 
 // By its first bytes.
 bool is_program(const std::filesystem::path& file);
+
+// A checkpoint, for verbs that cannot take a program.
+Checkpoint load_net(const char* verb, const std::string& file);
 
 // The threads of core/parallel.h, for an Engine.
 runtime::Threads threads_for_engine(int count);
@@ -58,9 +63,23 @@ std::string program_metadata_of(const Checkpoint& checkpoint);
 // Input and output of each sample as the program has them, one after the other.
 struct RunBytes {
   std::vector<uint8_t> inputs, outputs;
+
+  void save(const std::string& name) const;  // as NAME.in and NAME.out
 };
 // Whether each answer is right is appended to `right`, if it is there.
 Metrics evaluate(const ProgramFile& program, const data::Dataset& data, RunBytes* bytes = nullptr,
                  std::vector<bool>* right = nullptr);
+
+// A model as verbs are given one: a program, or a checkpoint of a model of the zoo.
+struct SavedModel {
+  std::optional<ProgramFile> program;
+  std::shared_ptr<Module> model;  // where it is no program
+  Checkpoint checkpoint;          // of a program: what it says about itself
+
+  explicit SavedModel(const std::string& file);
+
+  // Outputs for one sample [1, ...]. A program's bytes are appended to `bytes`, if it is there.
+  Tensor run(const Tensor& sample, RunBytes* bytes = nullptr) const;
+};
 
 }  // namespace whittle::apps

@@ -1,5 +1,6 @@
 #include "apps/text.h"
 
+#include <algorithm>
 #include <array>
 #include <cstdio>
 
@@ -20,6 +21,41 @@ std::string printable(std::string_view text) {
     }
   }
   return out;
+}
+
+namespace {
+
+// Optimal string alignment: row r of the table belongs to the first r letters of `a`.
+size_t distance(std::string_view a, std::string_view b) {
+  std::vector<std::vector<size_t>> cost(a.size() + 1, std::vector<size_t>(b.size() + 1));
+  for (size_t r = 0; r <= a.size(); ++r) {
+    for (size_t c = 0; c <= b.size(); ++c) {
+      if (r == 0 || c == 0) {
+        cost[r][c] = r + c;
+        continue;
+      }
+      const bool same = a[r - 1] == b[c - 1];
+      cost[r][c] = std::min({cost[r - 1][c] + 1, cost[r][c - 1] + 1, cost[r - 1][c - 1] + (same ? 0 : 1)});
+      if (r > 1 && c > 1 && a[r - 1] == b[c - 2] && a[r - 2] == b[c - 1]) {
+        cost[r][c] = std::min(cost[r][c], cost[r - 2][c - 2] + 1);
+      }
+    }
+  }
+  return cost[a.size()][b.size()];
+}
+
+}  // namespace
+
+std::string nearest(const std::string& word, const std::vector<std::string>& names) {
+  std::string best;
+  size_t least = std::max<size_t>(1, word.size() / 3) + 1;
+  for (const std::string& name : names) {
+    if (const size_t changes = distance(word, name); changes < least) {
+      least = changes;
+      best = name;
+    }
+  }
+  return best;
 }
 
 std::string human_bytes(uint64_t bytes) {

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "core/json_fwd.h"
 
@@ -12,6 +13,10 @@ namespace whittle::apps {
 // `text` with control characters as \xNN: names in a file from anywhere must not
 // steer the terminal they are printed on.
 std::string printable(std::string_view text);
+
+// The name that `word` may have been meant to be: the one with the fewest letters to change, add, leave out or swap
+// with the next, if these are few. Empty if there is none.
+std::string nearest(const std::string& word, const std::vector<std::string>& names);
 
 std::string human_bytes(uint64_t bytes);  // "987 B", "1.2 MB"; powers of 1000
 

@@ -156,6 +156,18 @@ FileSystem& posix_file_system() {
   return files;
 }
 
+void check_place(const fs::path& path, const char* op, const char* what) {
+  if (path.empty()) {
+    return;
+  }
+  std::error_code ignored;
+  const fs::path folder = path.parent_path();
+  require(folder.empty() || fs::is_directory(folder, ignored), op, what, " ", path.string(),
+          " is in a folder that does not exist");
+  require(path.has_filename() && !fs::is_directory(path, ignored), op, what, " ", path.string(),
+          " is a folder, not a file");
+}
+
 void replace_file(const fs::path& path, std::span<const std::byte> bytes, FileSystem& files) {
   require(path.has_filename(), "file", "'", path.string(), "' names no file to save to");
   std::error_code error;

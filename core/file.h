@@ -42,6 +42,10 @@ FileSystem& posix_file_system();
 void replace_file(const std::filesystem::path& path, std::span<const std::byte> bytes,
                   FileSystem& files = posix_file_system());
 
+// A file is often written after long work, which is late to learn that it cannot be: throws Error where `path` is a
+// folder or lies in none. `what` is what the user called it. An empty path is no file at all.
+void check_place(const std::filesystem::path& path, const char* op, const char* what);
+
 // The whole of a regular file. Throws Error if it cannot be read, is larger than
 // `limit` or changes its size meanwhile.
 std::vector<std::byte> read_file(const std::filesystem::path& path, uint64_t limit = uint64_t{1} << 34);

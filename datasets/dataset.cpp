@@ -109,6 +109,17 @@ Dataset::Dataset(Preprocessing preprocessing, Samples samples)
   fill_scale_table();
 }
 
+Dataset unanswered(const Preprocessing& network, Samples samples) {
+  const size_t elements = std::max(samples.pixels.size(), samples.values.size());
+  const size_t count = elements / static_cast<size_t>(network.sample.elements());
+  if (network.classes.empty()) {
+    samples.targets.assign(count, 0);
+  } else {
+    samples.labels.assign(count, 0);
+  }
+  return Dataset(network, std::move(samples));
+}
+
 void Dataset::fill_scale_table() {
   const auto scales = static_cast<size_t>(preprocessing_.sample[-1]);
   preprocessing_.centre.resize(scales, 0.0);

@@ -105,6 +105,9 @@ class Dataset {
   std::vector<real> scaled_byte_;  // images: [C,256], the input for each byte
 };
 
+// Pixels or values for a trained network. Their answers are not known: labels or targets are 0.
+Dataset unanswered(const Preprocessing& network, Samples samples);
+
 struct Splits {
   Dataset train;
   Dataset validation;  // may be empty

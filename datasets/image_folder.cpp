@@ -29,10 +29,16 @@ std::vector<fs::path> visible_entries(const fs::path& folder) {
 Picture read_picture(const fs::path& path, int64_t channels) {
   std::string kind = path.extension().string();
   std::ranges::transform(kind, kind.begin(), [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
-  const bool jpeg = kind == ".jpg" || kind == ".jpeg";
-  require(jpeg || kind == ".png" || kind == ".bmp", "images", path.string(),
+  const bool named_jpeg = kind == ".jpg" || kind == ".jpeg";
+  require(named_jpeg || kind == ".png" || kind == ".bmp", "images", path.string(),
           ": is not a .png, .bmp, .jpg or .jpeg file");
   const std::vector<std::byte> bytes = read_file(path, uint64_t{256} << 20);
+  // Many a .jpg of the web is a PNG. Only where the first bytes say nothing, the name does.
+  const auto begins = [&](std::initializer_list<uint8_t> magic) {
+    return bytes.size() >= magic.size() && std::ranges::equal(magic, std::span(bytes).first(magic.size()),
+                                                              [](uint8_t a, std::byte b) { return std::byte{a} == b; });
+  };
+  const bool jpeg = begins({0xff, 0xd8}) || (named_jpeg && !begins({0x89, 'P', 'N', 'G'}) && !begins({'B', 'M'}));
   return (jpeg ? decode_jpeg : decode_png_or_bmp)(bytes, channels, path.string());
 }
 
@@ -49,8 +55,13 @@ Dataset read_image_folder(const fs::path& folder, const ImageFolderOptions& opti
   int64_t height = options.height, width = options.width;
   for (const fs::path& class_folder : visible_entries(folder)) {
     require(fs::is_directory(class_folder), "images", class_folder.string(), ": a file among the class folders");
-    const auto label = static_cast<int32_t>(preprocessing.classes.size());
-    preprocessing.classes.push_back(class_folder.filename().string());
+    const std::string name = class_folder.filename().string();
+    const auto known = std::ranges::find(options.classes, name);
+    require(options.classes.empty() || known != options.classes.end(), "images", class_folder.string(),
+            ": the network knows no such class");
+    const auto label = static_cast<int32_t>(
+        options.classes.empty() ? preprocessing.classes.size() : static_cast<size_t>(known - options.classes.begin()));
+    preprocessing.classes.push_back(name);
     const std::vector<fs::path> files = visible_entries(class_folder);
     require(!files.empty(), "images", class_folder.string(), ": holds no pictures");
     for (const fs::path& file : files) {
@@ -63,7 +74,7 @@ Dataset read_image_folder(const fs::path& folder, const ImageFolderOptions& opti
       }
       require(picture.height == height && picture.width == width, "images", file.string(), ": is ", picture.height,
               " x ", picture.width, ", the pictures before it are ", height, " x ", width,
-              "; give a height and a width to resize them");
+              "; give a height and a width to resize them (--image-size 32,32)");
       samples.pixels.insert(samples.pixels.end(), picture.pixels.begin(), picture.pixels.end());
       samples.labels.push_back(label);
       require(samples.pixels.size() <= options.max_bytes, "images", file.string(),
@@ -72,10 +83,24 @@ Dataset read_image_folder(const fs::path& folder, const ImageFolderOptions& opti
               options.max_bytes, " bytes");
     }
   }
+  if (!options.classes.empty()) {
+    preprocessing.classes = options.classes;
+  }
   require(preprocessing.classes.size() >= 2, "images", folder.string(), ": holds ", preprocessing.classes.size(),
           " class folders, classification needs two");
   preprocessing.sample = {height, width, options.channels};
   return Dataset(std::move(preprocessing), std::move(samples));
+}
+
+Dataset read_pictures(std::span<const fs::path> files, const Preprocessing& network) {
+  const Shape& shape = network.sample;
+  require(shape.rank() == 3, "images", "the network reads rows of ", shape[0], " numbers, not pictures");
+  Samples samples;
+  for (const fs::path& file : files) {
+    const Picture picture = resized(read_picture(file, shape[2]), shape[0], shape[1]);
+    samples.pixels.insert(samples.pixels.end(), picture.pixels.begin(), picture.pixels.end());
+  }
+  return unanswered(network, std::move(samples));
 }
 
 }  // namespace whittle::inline WHITTLE_PRECISION::data

@@ -39,7 +39,7 @@ class DataLoader::Implementation {
             "loader", "batches of ", options.batch, ", ", options.workers, " workers and ", options.prefetch,
             " batches ahead are out of range");
     require(options.batch <= data_.size() || (!options.shuffle && !options.drop_last), "loader", "a batch of ",
-            options.batch, " is larger than the ", data_.size(), " samples of '", data_.name(), "'");
+            options.batch, " is larger than the ", data_.size(), " samples of '", data_.name(), "' (--batch)");
     check_augmentation(options.augment, data_);
     batches_ = options.drop_last ? data_.size() / options.batch : (data_.size() + options.batch - 1) / options.batch;
     check(start);

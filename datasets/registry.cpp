@@ -1,5 +1,6 @@
 #include "datasets/registry.h"
 
+#include <algorithm>
 #include <array>
 #include <cstdlib>
 #include <functional>
@@ -170,7 +171,7 @@ struct TableRecipe {
   TabularOptions own;
 };
 
-Splits random_table_splits(const Dataset& data, Scale scale, const LoadOptions& options) {
+Splits random_splits(const Dataset& data, Scale scale, const LoadOptions& options) {
   Splits splits =
       split(data, split_at_random(data.size(),
                                   {.validation = options.validation.value_or(0.2), .test = 0.2, .seed = options.seed}));
@@ -180,7 +181,7 @@ Splits random_table_splits(const Dataset& data, Scale scale, const LoadOptions& 
 
 Splits table_splits(const Table& table, const TableRecipe& recipe, const LoadOptions& options) {
   if (options.protocol == Protocol::kOwn) {
-    return random_table_splits(make_dataset(table, recipe.own).data, recipe.scale, options);
+    return random_splits(make_dataset(table, recipe.own).data, recipe.scale, options);
   }
   const Dataset data = make_dataset(table, recipe.edge).data;
   // The target's scale was never part of that protocol; it comes from the training part.
@@ -201,12 +202,12 @@ Splits table_splits(const Table& table, const TableRecipe& recipe, const LoadOpt
 
 Splits load_moons(const LoadOptions& options) {
   const Labelled points = moons({.samples = 2000, .noise = 0.15, .seed = options.seed});
-  return random_table_splits(make_dataset(points, "moons"), Scale::kStandardize, options);
+  return random_splits(make_dataset(points, "moons"), Scale::kStandardize, options);
 }
 
 Splits load_spirals(const LoadOptions& options) {
   const Labelled points = spirals({.samples = 2000, .noise = 0.05, .seed = options.seed});
-  return random_table_splits(make_dataset(points, "spirals"), Scale::kStandardize, options);
+  return random_splits(make_dataset(points, "spirals"), Scale::kStandardize, options);
 }
 
 Splits load_glyphs(const LoadOptions& options) {
@@ -220,7 +221,7 @@ Splits load_glyphs(const LoadOptions& options) {
 }
 
 Splits load_mv_generated(const LoadOptions& options) {
-  return random_table_splits(mv({.seed = options.seed}), Scale::kMinMax, options);
+  return random_splits(mv({.seed = options.seed}), Scale::kMinMax, options);
 }
 
 Splits load_idx(const std::string& name, const std::vector<std::string>& folders,
@@ -467,7 +468,7 @@ const Entry& entry(const std::string& name) {
     }
     names += (names.empty() ? "" : ", ") + candidate.info.name;
   }
-  fail("data", "there is no data set '", name, "', only ", names);
+  fail("data", "there is no data set '", name, "', only ", names, "; and no file or folder of that name");
 }
 
 }  // namespace
@@ -483,21 +484,49 @@ std::span<const DataInfo> list() {
   return all;
 }
 
-const DataInfo& info(const std::string& name) { return entry(name).info; }
+bool is_own(const std::string& name) {
+  std::error_code error;
+  return std::ranges::find(list(), name, &DataInfo::name) == list().end() &&
+         (name.find_first_of("./") != std::string::npos || fs::exists(name, error)) && !name.empty();
+}
+
+DataInfo info(const std::string& name, const LoadOptions& options) {
+  if (!is_own(name)) {
+    return entry(name).info;
+  }
+  std::error_code error;
+  const bool images = fs::is_directory(name, error);
+  const bool classes = images || (options.own.classify.has_value() ? *options.own.classify
+                                                                   : read_own(name, options.own).is_classification());
+  return {.name = name,
+          .description = images ? "a folder of pictures" : "a table",
+          .samples = {},
+          .licence = "your own",
+          .images = images,
+          .regression = !classes};
+}
 
 Splits load(const std::string& name, const LoadOptions& options) {
-  const Entry& found = entry(name);
+  const bool own = is_own(name);
+  const Entry* const found = own ? nullptr : &entry(name);
   require(options.first_training >= 0 && options.validation.value_or(0) >= 0 && options.validation.value_or(0) < 1,
           "data", name, ": a validation share of ", options.validation.value_or(0), " and the first ",
           options.first_training, " training samples make no split");
-  require(found.info.regression || !options.standardize_target, "data", name,
+  const Dataset all = own ? read_own(name, options.own) : Dataset();
+  require((own ? !all.is_classification() : found->info.regression) || !options.standardize_target, "data", name,
           ": has classes; only the target of a regression can be standardized");
-  return found.load(options);
+  if (!own) {
+    require(!options.whole, "data", name, ": has parts of its own; all of it at once is for files of your own");
+    return found->load(options);
+  }
+  require(options.protocol == Protocol::kOwn, "data", name, ": the Edge protocol is for data sets with a name");
+  return options.whole ? Splits{.train = {}, .validation = {}, .test = all}
+                       : random_splits(all, Scale::kStandardize, options);
 }
 
 std::vector<FileState> check_files(const std::string& name, const fs::path& data_dir) {
   std::vector<FileState> states;
-  for (const KnownFile& file : info(name).files) {
+  for (const KnownFile& file : entry(name).info.files) {
     const fs::path path = data_dir / file.path;
     std::error_code error;
     const bool present = fs::is_regular_file(path, error);
@@ -507,7 +536,7 @@ std::vector<FileState> check_files(const std::string& name, const fs::path& data
 }
 
 void fetch_files(const std::string& name, const fs::path& data_dir, const FetchOptions& options) {
-  const DataInfo& wanted = info(name);
+  const DataInfo& wanted = entry(name).info;
   require(!wanted.files.empty(), "data", name, ": is generated, there is nothing to fetch");
   for (const KnownFile& file : wanted.files) {
     std::error_code error;

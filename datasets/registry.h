@@ -1,5 +1,5 @@
 // The data sets that have a name: what they are, where their files are looked for, and
-// how they are prepared.
+// how they are prepared. A path in place of a name is data of one's own (own.h).
 //
 //   const data::Splits splits = data::load("fashion-mnist", {.data_dir = "/data", .seed = 1});
 #pragma once
@@ -13,6 +13,7 @@
 
 #include "datasets/dataset.h"
 #include "datasets/fetch.h"
+#include "datasets/own.h"
 
 namespace whittle::inline WHITTLE_PRECISION::data {
 
@@ -24,9 +25,9 @@ struct KnownFile {
 
 struct DataInfo {
   std::string name;
-  std::string description;         // one line
-  std::string samples;             // "60,000 training, 10,000 test images of 28 x 28 x 1, 10 classes"
-  std::string licence;             // and whom to cite
+  std::string description{};       // one line
+  std::string samples{};           // "60,000 training, 10,000 test images of 28 x 28 x 1, 10 classes"
+  std::string licence{};           // and whom to cite
   bool images = false;             // else rows of numbers
   bool regression = false;         // else classes
   std::string target_unit{};       // regression: "1,000 dollars"; empty where the numbers have none
@@ -35,7 +36,10 @@ struct DataInfo {
 
 // All of them, generated ones first.
 std::span<const DataInfo> list();
-const DataInfo& info(const std::string& name);  // throws Error listing the names there are
+
+// Whether `name` means a file or folder of one's own: it is none of the names above, and it is there or has a dot or a
+// slash, which they do not have.
+bool is_own(const std::string& name);
 
 enum class Protocol {
   kOwn,  // validation part by seed; scaling found on the training part
@@ -52,7 +56,12 @@ struct LoadOptions {
   std::optional<double> validation{};  // share of the training images, or of all rows; default 0.1 and 0.2
   bool standardize_target = false;     // regression: train on (target - mean) / deviation of the training part
   int64_t first_training = 0;          // keep only so many of the training samples, the first ones; 0: all
+  OwnOptions own{};                    // of a file or folder of one's own
+  bool whole = false;                  // of one's own, for a trained network: all of it is the test part
 };
+
+// Of one's own: what own.classify does not say is looked up in the file.
+DataInfo info(const std::string& name, const LoadOptions& options = {});  // throws Error listing the names there are
 
 // Throws Error in one sentence: an unknown name, files that are not there (with every place
 // looked at), or whatever is wrong with a file.

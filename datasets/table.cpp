@@ -1,6 +1,7 @@
 #include "datasets/table.h"
 
 #include <algorithm>
+#include <array>
 #include <charconv>
 #include <cmath>
 #include <map>
@@ -50,6 +51,8 @@ class Lines {
       if (number_ == 1 && line.starts_with("\xef\xbb\xbf")) {
         line.erase(0, 3);  // the byte order mark some editors put before UTF-8
       }
+      check(number_ > 1 || !(line.starts_with("\xff\xfe") || line.starts_with("\xfe\xff")),
+            "is UTF-16; save the table as UTF-8");
       if (line.ends_with('\r')) {
         line.pop_back();
       }
@@ -110,9 +113,10 @@ class Lines {
 // One line into cells; "..." may hold separators, and a quote written twice.
 void split_cells(const Lines& lines, const std::string& line, char separator, std::vector<std::string>& cells) {
   cells.clear();
+  const char* const blank = separator == '\t' ? " " : " \t";
   size_t at = 0;
   for (;;) {
-    const size_t start = line.find_first_not_of(" \t", at);
+    const size_t start = line.find_first_not_of(blank, at);
     std::string cell;
     if (start != std::string::npos && line[start] == '"') {
       size_t i = start + 1;
@@ -124,7 +128,7 @@ void split_cells(const Lines& lines, const std::string& line, char separator, st
         i += line[i] == '"' ? 1 : 0;
         cell += line[i];
       }
-      at = std::min(line.find_first_not_of(" \t", i + 1), line.size());
+      at = std::min(line.find_first_not_of(blank, i + 1), line.size());
       lines.check(at == line.size() || line[at] == separator, "text follows the closing quote of a cell");
     } else {
       const size_t stop = std::min(line.find(separator, at), line.size());
@@ -137,6 +141,20 @@ void split_cells(const Lines& lines, const std::string& line, char separator, st
     }
     ++at;  // over the separator; a line that ends with one has a last, empty cell
   }
+}
+
+// The one that a line has most of outside of quotes.
+char likely_separator(const std::string& line) {
+  constexpr std::string_view kSeparators = ",;\t";
+  std::array<int64_t, kSeparators.size()> counts{};
+  bool quoted = false;
+  for (const char c : line) {
+    quoted = quoted != (c == '"');
+    if (const size_t which = kSeparators.find(c); !quoted && which != std::string_view::npos) {
+      ++counts[which];
+    }
+  }
+  return kSeparators[static_cast<size_t>(std::ranges::max_element(counts) - counts.begin())];
 }
 
 // A column while it is being read.
@@ -235,14 +253,17 @@ Table read_csv(const std::filesystem::path& path, const CsvOptions& options) {
   bool more = lines.next(line);
   require(more, "csv", path.string(), ": is empty");
 
-  split_cells(lines, line, options.separator, cells);
-  if (!options.header) {
+  const char separator = options.separator.value_or(likely_separator(line));
+  split_cells(lines, line, separator, cells);
+  const bool header = options.header.value_or(
+      std::ranges::none_of(cells, [](const auto& cell) { return parse_number(cell).has_value(); }));
+  if (!header) {
     lines.check(options.names.empty() || options.names.size() == cells.size(), "has ", cells.size(), " cells, not ",
                 options.names.size());
   }
   for (size_t c = 0; c < cells.size(); ++c) {
     Growing g;
-    g.column.name = options.header ? cells[c] : options.names.empty() ? std::to_string(c + 1) : options.names[c];
+    g.column.name = header ? cells[c] : options.names.empty() ? std::to_string(c + 1) : options.names[c];
     columns.push_back(std::move(g));
   }
   check_names(lines, columns);
@@ -250,12 +271,12 @@ Table read_csv(const std::filesystem::path& path, const CsvOptions& options) {
     require(std::ranges::any_of(columns, [&](const Growing& g) { return g.column.name == name; }), "csv", path.string(),
             ": has no column '", name, "' to read as text");
   }
-  if (options.header) {
+  if (header) {
     more = lines.next(line);
   }
 
   for (bool first = true; more; first = false, more = lines.next(line)) {
-    split_cells(lines, line, options.separator, cells);
+    split_cells(lines, line, separator, cells);
     for (size_t c = 0; first && c < std::min(columns.size(), cells.size()); ++c) {
       const bool text = std::ranges::find(options.text, columns[c].column.name) != options.text.end();
       columns[c].column.is_number = !text && parse_number(cells[c]).has_value();

@@ -9,6 +9,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -34,10 +35,11 @@ struct Table {
 };
 
 struct CsvOptions {
-  bool header = true;
-  std::vector<std::string> names{};  // without a header: names; empty: "1", "2", ...
-  std::vector<std::string> text{};   // columns that hold text although they may look like numbers
-  char separator = ',';
+  std::optional<bool> header = true;  // nothing: the first line is one unless it holds a number
+  std::vector<std::string> names{};   // without a header: names; empty: "1", "2", ...
+  std::vector<std::string> text{};    // columns that hold text although they may look like numbers
+  std::optional<char> separator =
+      ',';  // nothing: comma, semicolon or tab, whichever makes most cells of the first line
 };
 Table read_csv(const std::filesystem::path& path, const CsvOptions& options = {});
 

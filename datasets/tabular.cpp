@@ -47,6 +47,32 @@ void write_input(const Table& table, const InputColumn& input, double* out, size
   }
 }
 
+std::vector<double> input_values(const Table& table, const std::vector<InputColumn>& columns) {
+  const size_t width = columns.size();
+  std::vector<double> values(static_cast<size_t>(table.rows) * width);
+  for (size_t c = 0; c < width; ++c) {
+    write_input(table, columns[c], values.data() + c, width);
+  }
+  return values;
+}
+
+// Labels that count in `from`, counting in `to`.
+std::vector<int32_t> relabelled(const Table& table, const std::string& column, const std::vector<int32_t>& labels,
+                                const std::vector<std::string>& from, const std::vector<std::string>& to) {
+  std::vector<int32_t> number;
+  for (const std::string& name : from) {
+    const auto found = std::ranges::find(to, name);
+    require(found != to.end(), "table", table.source, ": column ", column, " holds the class '", name,
+            "', which the network does not know");
+    number.push_back(static_cast<int32_t>(found - to.begin()));
+  }
+  std::vector<int32_t> out;
+  for (const int32_t label : labels) {
+    out.push_back(number[static_cast<size_t>(label)]);
+  }
+  return out;
+}
+
 // Class number of every row, and the classes' names.
 std::vector<int32_t> class_labels(const Table& table, const Column& target, std::vector<std::string>& names) {
   if (!target.is_number) {
@@ -96,17 +122,16 @@ Tabular make_dataset(const Table& table, const TabularOptions& options) {
                               .sample = {},
                               .columns = options.columns.empty() ? input_columns(table, options) : options.columns};
   require(!preprocessing.columns.empty(), "table", table.source, ": no column is left as an input");
-  const size_t width = preprocessing.columns.size();
-  preprocessing.sample = {static_cast<int64_t>(width)};
-  Samples samples;
-  samples.values.resize(static_cast<size_t>(table.rows) * width);
-  for (size_t c = 0; c < width; ++c) {
-    write_input(table, preprocessing.columns[c], samples.values.data() + c, width);
-  }
+  preprocessing.sample = {static_cast<int64_t>(preprocessing.columns.size())};
+  Samples samples{.values = input_values(table, preprocessing.columns)};
 
   std::vector<int64_t> kept;
   if (options.classify) {
     samples.labels = class_labels(table, target, preprocessing.classes);
+    if (!options.classes.empty()) {
+      samples.labels = relabelled(table, options.target, samples.labels, preprocessing.classes, options.classes);
+      preprocessing.classes = options.classes;
+    }
   } else {
     for (const double cell : target.numbers) {
       samples.targets.push_back(cell / options.target_divisor);
@@ -123,6 +148,19 @@ Tabular make_dataset(const Table& table, const TabularOptions& options) {
   const Dataset whole(std::move(preprocessing), std::move(samples));
   Dataset subset = whole.subset(kept);
   return {.data = std::move(subset), .rows = std::move(kept)};
+}
+
+Dataset make_inputs(const Table& table, const Preprocessing& network) {
+  for (const InputColumn& input : network.columns) {
+    if (input.category.empty()) {
+      continue;
+    }
+    for (const std::string& category : table.column(input.name).categories) {
+      require(std::ranges::find(network.columns, InputColumn{input.name, category}) != network.columns.end(), "table",
+              table.source, ": column ", input.name, " holds '", category, "', which the network has never seen");
+    }
+  }
+  return unanswered(network, {.values = input_values(table, network.columns)});
 }
 
 }  // namespace whittle::inline WHITTLE_PRECISION::data

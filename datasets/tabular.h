@@ -23,6 +23,7 @@ struct TabularOptions {
   // The inputs a trained network expects, from its Preprocessing: then `drop` is not looked at
   // and a category that the table lacks is an input that is always 0.
   std::vector<InputColumn> columns{};
+  std::vector<std::string> classes{};  // its classes, likewise: a row of none of them is refused
 };
 
 struct Tabular {
@@ -34,6 +35,10 @@ struct Tabular {
 // columns in the table's order. Classes are sorted too: bytewise for text, by value for
 // numbers, which must be whole.
 Tabular make_dataset(const Table& table, const TabularOptions& options);
+
+// Rows for a trained network, prepared as it wants them. There need be no target, and the samples have none: their
+// labels or targets are 0. A category that the network does not know is refused.
+Dataset make_inputs(const Table& table, const Preprocessing& network);
 
 // The q-quantile of values by linear interpolation between order statistics (NumPy's default).
 double quantile(std::vector<double> values, double q);

@@ -447,19 +447,6 @@ void check_fit(Module& model, const data::Splits& splits, const FitOptions& opti
           "', which has ", outputs, splits.train.is_classification() ? " classes" : " target");
 }
 
-// A file is written after the first epoch, which is late to learn that it cannot be.
-void check_place(const std::filesystem::path& file, const char* option) {
-  if (file.empty()) {
-    return;
-  }
-  std::error_code ignored;
-  const std::filesystem::path folder = file.parent_path();
-  require(folder.empty() || std::filesystem::is_directory(folder, ignored), "fit", option, " ", file.string(),
-          " is in a folder that does not exist");
-  require(file.has_filename() && !std::filesystem::is_directory(file, ignored), "fit", option, " ", file.string(),
-          " is a folder, not a file");
-}
-
 }  // namespace
 
 void check_options(const FitOptions& options) {
@@ -477,8 +464,8 @@ void check_options(const FitOptions& options) {
   require(options.augment.mixup == 0 || options.label_smoothing == 0, "fit",
           "mixup and label_smoothing both spread the labels; choose one");
   require(!options.resume || !options.out.empty(), "fit", "resume needs `out`, the path the run was saved under");
-  check_place(options.out, "out");
-  check_place(options.log, "log");
+  check_place(options.out, "fit", "out");
+  check_place(options.log, "fit", "log");
   data::check_augmentation(options.augment);
   check_distillation(options.distillation);
   // The others know their ranges themselves: an optimizer of one number, a schedule over one step an epoch.

@@ -29,7 +29,7 @@ TEST_SUITE("cli") {
   TEST_CASE("help and version succeed, every verb shows an example") {
     const TempFolder folder;
     CHECK(whittle_command(folder, {"--version"}).out.starts_with("whittle "));
-    for (const char* verb : {"train", "eval", "inspect", "data", "runs", "report", "doctor", "completion"}) {
+    for (const char* verb : {"train", "eval", "predict", "inspect", "data", "runs", "report", "doctor", "completion"}) {
       CAPTURE(verb);
       const Result result = whittle_command(folder, {verb, "--help"});
       CHECK(result.exit_code == 0);
@@ -41,16 +41,12 @@ TEST_SUITE("cli") {
 
   TEST_CASE("wrong usage: exit code 2 and one sentence") {
     const TempFolder folder;
-    const std::vector<std::vector<std::string>> wrong = {{},
-                                                         {"no-such-verb"},
-                                                         {"doctor", "--no-such-flag"},
-                                                         {"inspect"},
-                                                         {"inspect", "a", "b"},
-                                                         {"train"},
-                                                         {"train", "--model", "mlp", "--epochs", "many"},
-                                                         {"eval"},
-                                                         {"data"},
-                                                         {"data", "info"}};
+    const std::vector<std::vector<std::string>> wrong = {
+        {"no-such-verb"}, {"doctor", "--no-such-flag"},
+        {"inspect"},      {"inspect", "a", "b"},
+        {"train"},        {"train", "--model", "mlp", "--epochs", "many"},
+        {"eval"},         {"data"},
+        {"data", "info"}};
     for (const std::vector<std::string>& arguments : wrong) {
       CAPTURE(arguments);
       const Result result = whittle_command(folder, arguments);
@@ -58,6 +54,22 @@ TEST_SUITE("cli") {
       CHECK(result.out.empty());
       CHECK(one_line(result.err));
     }
+  }
+
+  TEST_CASE("a slip of the pen: what may have been meant") {
+    const TempFolder folder;
+    const auto err = [&](const Words& words) { return whittle_command(folder, words).err; };
+    CHECK(err({"trian"}) == "whittle: 'trian' is not known here, did you mean train? (whittle --help lists what is)\n");
+    CHECK(err({"train", "--epoch", "3"}) ==
+          "whittle train: '--epoch' is not known here, did you mean --epochs? (whittle train --help lists what is)\n");
+    CHECK(err({"data", "lst"}) ==
+          "whittle data: 'lst' is not known here, did you mean list? (whittle data --help lists what is)\n");
+    CHECK(err({"--json", "train"}) == "whittle: '--json' is not known here (whittle --help lists what is)\n");
+    CHECK(err({"elephant"}) == "whittle: 'elephant' is not known here (whittle --help lists what is)\n");
+    const Result nothing = whittle_command(folder, {});
+    CHECK(nothing.exit_code == 2);
+    CHECK(nothing.out.empty());
+    CHECK(nothing.err == whittle_command(folder, {"--help"}).out);
   }
 
   TEST_CASE("bad input: exit code 1 and one sentence that names the file") {

@@ -69,6 +69,9 @@ TEST_SUITE("csv") {
 
   TEST_CASE("bad cells are refused with line and column") {
     CHECK(refusal("") == "is empty");
+    CHECK(refusal(std::string_view("\xff\xfe"
+                                   "a\0\n\0",
+                                   6)) == "line 1: is UTF-16; save the table as UTF-8");
     CHECK(refusal("a,b\n") == "holds no rows");
     CHECK(refusal("a,b\n1,2\n3\n") == "line 3: has 1 cells, not 2");
     CHECK(refusal("a,b\n1,2,3\n") == "line 2: has 3 cells, not 2");

@@ -148,7 +148,8 @@ TEST_SUITE("loader") {
       return message_of([&] { data::DataLoader(set, options); });
     };
     CHECK(says(data::Dataset(), {}).find("has no samples") != std::string::npos);
-    CHECK(says(counting(10), {.batch = 11}) == "[loader] a batch of 11 is larger than the 10 samples of 'counting'");
+    CHECK(says(counting(10), {.batch = 11}) ==
+          "[loader] a batch of 11 is larger than the 10 samples of 'counting' (--batch)");
     CHECK(says(counting(10), {.batch = 11, .shuffle = false, .drop_last = true}).find("is larger than") !=
           std::string::npos);
     CHECK(says(counting(10), {.batch = 0}).find("[loader]") == 0);

@@ -53,7 +53,7 @@ TEST_SUITE("registry") {
         CHECK(file.sha256.size() == 64);
         CHECK((file.url.empty() || file.url.starts_with("http")));
       }
-      CHECK(&data::info(info.name) != nullptr);
+      CHECK(data::info(info.name).description == info.description);
     }
     CHECK(names.size() == 12);
   }

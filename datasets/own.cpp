@@ -1,0 +1,108 @@
+#include "datasets/own.h"
+
+#include <algorithm>
+#include <cmath>
+#include <set>
+
+#include "core/error.h"
+#include "datasets/image_folder.h"
+#include "datasets/picture.h"
+#include "datasets/table.h"
+#include "datasets/tabular.h"
+
+namespace whittle::inline WHITTLE_PRECISION::data {
+
+namespace fs = std::filesystem;
+
+namespace {
+
+// What looks like a number and was text in training stays text.
+Table read_table(const fs::path& path, const std::vector<InputColumn>& columns = {}) {
+  CsvOptions options{.header = std::nullopt, .separator = std::nullopt};
+  for (const InputColumn& column : columns) {
+    if (!column.category.empty()) {
+      options.text.push_back(column.name);
+    }
+  }
+  return read_csv(path, options);
+}
+
+bool few_whole_numbers(const std::vector<double>& numbers) {
+  const std::set<double> values(numbers.begin(), numbers.end());
+  return values.size() <= kMostNumberedClasses &&
+         std::ranges::all_of(values, [](double value) { return std::trunc(value) == value; });
+}
+
+void check_inputs(const Table& table, const OwnOptions& options) {
+  for (const Column& column : table.columns) {
+    const bool input = column.name != options.target && std::ranges::count(options.drop, column.name) == 0;
+    require(!input || column.categories.size() <= kMostCategories, "data", table.source, ": column ", column.name,
+            " holds ", column.categories.size(), " different texts, such as '",
+            column.categories.empty() ? "" : column.categories[0], "'; more than ", kMostCategories,
+            " make no input: leave the column out (--drop), or write its numbers with a decimal point and no gaps");
+  }
+}
+
+Dataset read_own_table(const fs::path& path, const OwnOptions& options) {
+  const std::optional<Preprocessing>& network = options.network;
+  const Table table = read_table(path, network.has_value() ? network->columns : std::vector<InputColumn>{});
+  std::string names;
+  for (const Column& column : table.columns) {
+    names += (names.empty() ? "" : ", ") + column.name;
+  }
+  require(!options.target.empty(), "data", path.string(), ": which column is to be predicted? It has ", names,
+          " (--target)");
+  const Column& target = table.column(options.target);
+  const bool classify = options.classify.value_or(!target.is_number || few_whole_numbers(target.numbers));
+  TabularOptions making{.name = path.string(), .target = options.target, .classify = classify, .drop = options.drop};
+  if (network.has_value()) {
+    making.columns = network->columns;
+    making.classes = network->classes;
+  } else {
+    check_inputs(table, options);
+  }
+  return make_dataset(table, making).data;
+}
+
+}  // namespace
+
+Dataset read_own(const fs::path& path, const OwnOptions& options) {
+  std::error_code error;
+  require(fs::exists(path, error), "data", path.string(),
+          ": there is no such file or folder (--data says where it is)");
+  if (!fs::is_directory(path, error)) {
+    return read_own_table(path, options);
+  }
+  ImageFolderOptions reading{.name = path.string(), .channels = options.channels};
+  if (options.network.has_value()) {
+    const Shape& shape = options.network->sample;
+    require(shape.rank() == 3, "data", path.string(), ": is a folder; the network reads rows of ", shape[0],
+            " numbers");
+    reading.height = shape[0];
+    reading.width = shape[1];
+    reading.channels = shape[2];
+    reading.classes = options.network->classes;
+  } else if (!options.size.empty()) {
+    require(options.size.size() == 2, "data", path.string(), ": pictures have two sizes, height and width, not ",
+            options.size.size());
+    for (const int64_t side : options.size) {
+      require(side >= 1 && side <= kMaxPictureSide, "data", path.string(), ": a side of ", side,
+              " pixels is not between 1 and ", kMaxPictureSide);
+    }
+    reading.height = options.size[0];
+    reading.width = options.size[1];
+  }
+  return read_image_folder(path, reading);
+}
+
+Dataset read_inputs(std::span<const fs::path> files, const Preprocessing& network) {
+  if (network.sample.rank() == 3) {
+    return read_pictures(files, network);
+  }
+  require(!network.columns.empty(), "data", "the network's ", network.sample[0],
+          " inputs have no names that a table could have");
+  require(files.size() == 1, "data", files.size(), " tables; one at a time");
+  return make_inputs(read_table(files[0], network.columns), network);
+}
+
+}  // namespace whittle::inline WHITTLE_PRECISION::data
