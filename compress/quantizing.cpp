@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "core/error.h"
+#include "layers/statistics.h"
 
 namespace whittle::inline WHITTLE_PRECISION::compress {
 
@@ -28,9 +29,16 @@ quant::Batches calibration_batches(const data::Dataset& data, int64_t samples) {
   };
 }
 
-FitHooks quantizing_hooks(const quant::TrainingPlan& plan, Module& model, const Shape& input) {
-  return {.after_step = [&plan, &model, input](
-                            const FitHooks::Point& at) { quant::after_step(model, input, plan, at.step, at.steps); },
+FitHooks quantizing_hooks(const quant::TrainingPlan& plan, Module& model, const Shape& input,
+                          const data::Dataset& train) {
+  return {.after_step =
+              [&plan, &model, input, &train](const FitHooks::Point& at) {
+                if (at.step == plan.freeze_at(at.steps)) {
+                  constexpr int64_t kSamples = 2048;
+                  measure_statistics(model, calibration_batches(train, kSamples)());
+                }
+                quant::after_step(model, input, plan, at.step, at.steps);
+              },
           .may_keep = [&plan](const FitHooks::Point& at) { return at.step >= plan.freeze_at(at.steps); }};
 }
 

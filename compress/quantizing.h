@@ -17,8 +17,10 @@ std::vector<int64_t> spread_over(const data::Dataset& data, int64_t samples);
 // Batches that calibrate: of samples spread over the set, which must outlive them.
 quant::Batches calibration_batches(const data::Dataset& data, int64_t samples);
 
-// Phases of the plan change when their step is done, and what is kept is on fixed grids. `plan` and `model` must
-// outlive the training; `input` is the shape of a batch of one.
-FitHooks quantizing_hooks(const quant::TrainingPlan& plan, Module& model, const Shape& input);
+// Phases of the plan change when their step is done, and what is kept is on fixed grids. Before the freeze the norms'
+// statistics are measured on samples spread over `train`. All but the shape of a batch of one must outlive the
+// training.
+FitHooks quantizing_hooks(const quant::TrainingPlan& plan, Module& model, const Shape& input,
+                          const data::Dataset& train);
 
 }  // namespace whittle::inline WHITTLE_PRECISION::compress

@@ -229,8 +229,8 @@ class Search {
     const quant::TrainingPlan plan = quantized_training();
     quant::prepare(*net.model, input_, plan.spec, {.live_norms = true});
     const std::filesystem::path quantized = file_of(options_.folder, number, ".qat.safetensors");
-    const std::optional<FitResult> in_integers =
-        fit_net(net, quantized, quantized_epochs(), kQuantizedRate, quantizing_hooks(plan, *net.model, input_));
+    const std::optional<FitResult> in_integers = fit_net(net, quantized, quantized_epochs(), kQuantizedRate,
+                                                         quantizing_hooks(plan, *net.model, input_, splits_.train));
     if (!in_integers.has_value()) {
       return false;
     }

@@ -190,6 +190,10 @@ Variable cross_entropy(const Variable& logits, std::span<const int32_t> labels,
 // loss = mean_n sum_c -t[n,c] ln p[n,c].
 Variable cross_entropy(const Variable& logits, const Tensor& targets);
 
+// Student and teacher: logits [N,C]. With p = softmax(teacher / T) and q = softmax(student / T), T > 0:
+// loss = T^2 mean_n sum_c p[n,c] ln (p[n,c] / q[n,c]); gstudent = g T (q - p) / N. No gradient to the teacher.
+Variable distillation_loss(const Variable& student, const Tensor& teacher, real temperature);
+
 // Shapes of prediction and target must be equal; the mean is over all elements.
 Variable mse_loss(const Variable& prediction, const Variable& target);  // mean (p - t)^2
 Variable l1_loss(const Variable& prediction, const Variable& target);   // mean |p - t|

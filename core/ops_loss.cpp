@@ -107,6 +107,27 @@ Variable cross_entropy(const Variable& logits, const Tensor& targets) {
       static_cast<real>(samples));
 }
 
+Variable distillation_loss(const Variable& student, const Tensor& teacher, real temperature) {
+  check_logits(student);
+  require(student.shape() == teacher.shape(), "distillation_loss", "the student's logits have shape ", student.shape(),
+          ", the teacher's ", teacher.shape());
+  require(std::isfinite(temperature) && temperature > 0, "distillation_loss", "the temperature ", temperature,
+          " is not a finite number > 0");
+  const Tensor p = [&] {
+    const NoGrad no_grad;
+    return softmax((1 / temperature) * Variable(teacher)).value();
+  }();
+  // KL is the cross-entropy less the teacher's own entropy, in which the student has no part.
+  double entropy = 0;
+  for (const real share : p.values()) {
+    entropy -= share > 0 ? static_cast<double>(share) * std::log(static_cast<double>(share)) : 0;
+  }
+  entropy /= static_cast<double>(teacher.dim(0));
+  const Variable cross = cross_entropy((1 / temperature) * student, p);
+  const double square = static_cast<double>(temperature) * static_cast<double>(temperature);
+  return affine(cross, static_cast<real>(square), static_cast<real>(-square * entropy));
+}
+
 namespace {
 
 // mean of f(d) with d = prediction - target; by d: g df(d) / count.

@@ -1,16 +1,32 @@
 #include "layers/fold.h"
 
+#include <algorithm>
+
 #include "core/error.h"
 #include "core/json.h"
+#include "core/loops.h"
+#include "layers/exact.h"
 #include "layers/weighted.h"
 
 namespace whittle::inline WHITTLE_PRECISION {
 
+Variable Fold::slowed(const Variable& x) const {
+  if (live_ || !grad_enabled() || !x.defined() || !x.requires_grad()) {
+    return x;
+  }
+  const Tensor rate = map(factor_.value(), [](real f) { return 1 / std::max(real(1), f * f); });
+  return with_value(mul(x, Variable(rate.reshape(rows(x)))), x.value());
+}
+
 Variable Fold::apply(const Variable& weight) {
   require(factor_.defined(), "fold", "the weight of a folded layer is read through the layer: effective_weight()");
-  std::vector<int64_t> extents(static_cast<size_t>(weight.shape().rank()), 1);
+  return mul(slowed(weight), reshape(factor_, rows(weight)));
+}
+
+Shape Fold::rows(const Variable& x) const {
+  std::vector<int64_t> extents(static_cast<size_t>(x.shape().rank()), 1);
   extents[0] = factor_.shape()[0];
-  return mul(weight, reshape(factor_, Shape(extents)));
+  return Shape(extents);
 }
 
 Json Fold::spec() const { return {{"live", live_}}; }

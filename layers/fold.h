@@ -11,6 +11,10 @@
 // evaluation; in training it lets the norm go on with batch statistics: the layer
 // multiplies the weight by f, so that quantizers see the numbers they will have to deal
 // with, and norms the sum divided by f.
+//
+// A norm with batch statistics does not mind how large w is. Decay makes it small and f
+// large, and in a frozen fold a step of w then moves w' by f^2 times what it would without
+// a norm: training bursts. So where |f| > 1, the gradients of w and b are divided by f^2.
 #pragma once
 
 #include "layers/module.h"
@@ -30,8 +34,12 @@ class Fold : public Transform {
 
   // f, [C]; the layer that owns the norm says it before it reads the weight.
   void set_factor(const Variable& factor) { factor_ = factor; }
+  // x, [C, ...], with the gradient of a frozen fold.
+  Variable slowed(const Variable& x) const;
 
  private:
+  Shape rows(const Variable& x) const;
+
   bool live_;
   Variable factor_;
 };

@@ -95,7 +95,13 @@ Variable WeightedLayer::effective_weight() {
   return weight.value();
 }
 
-Variable WeightedLayer::effective_bias() { return fold() == nullptr ? bias_value() : norm.shift(bias_value()); }
+Variable WeightedLayer::effective_bias() {
+  if (fold() == nullptr) {
+    return bias_value();
+  }
+  fold()->set_factor(norm.factor());
+  return norm.shift(fold()->slowed(bias_value()));
+}
 
 Variable WeightedLayer::forward(std::span<const Variable> inputs) {
   const Variable& x = inputs[0];

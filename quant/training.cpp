@@ -95,6 +95,7 @@ TrainingPlan parse_training(std::string_view text) {
   const bool is_wide =
       plan.spec.weights.bits >= 8 && (plan.spec.activations.bits >= 8 || plan.spec.activations.bits == 0);
   plan.spec.edge_bits = plan.spec.sum_bits = is_wide || on_levels ? 0 : 8;
+  plan.freeze = is_wide ? 0.95 : 0.8;
   for (size_t i = 1; i < words.size(); ++i) {
     read_word(words[i], plan);
   }

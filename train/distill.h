@@ -4,7 +4,7 @@
 //   loss = (1 - a) CE(labels, softmax(s)) + a T^2 KL(softmax(t / T) || softmax(s / T))
 //
 // s: the student's logits, t: the teacher's, T: the temperature, a: the teacher's share. T^2 keeps the size of the
-// second gradient, which would fall with 1 / T^2. For classes.
+// second gradient, which would fall with 1 / T^2. For classes. The second loss is distillation_loss() of core/ops.h.
 #pragma once
 
 #include "datasets/dataset.h"
@@ -20,10 +20,6 @@ struct Distillation {
 
 // Throws Error if a number is out of range.
 void check_distillation(const Distillation& distillation);
-
-// T^2 KL(softmax(teacher / T) || softmax(student / T)), the mean over rows.
-// By the student's logits: T (softmax(student / T) - softmax(teacher / T)) / rows.
-Variable distillation_loss(const Variable& student, const Tensor& teacher, double temperature);
 
 // What the teacher answers, in evaluation.
 Tensor taught(const Distillation& distillation, const Tensor& inputs);

@@ -173,7 +173,8 @@ class Fit {
     if (from.teacher == nullptr) {
       return own;
     }
-    const Variable of_teacher = distillation_loss(output, taught(from, batch.inputs), from.temperature);
+    const Variable of_teacher =
+        distillation_loss(output, taught(from, batch.inputs), static_cast<real>(from.temperature));
     return static_cast<real>(1 - from.share) * own + static_cast<real>(from.share) * of_teacher;
   }
 

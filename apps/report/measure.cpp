@@ -203,7 +203,7 @@ class Measurement {
          .seed = options_.seed,
          .rate = 0.001,
          .schedule = "cosine",
-         .hooks = compress::quantizing_hooks(plan, *model, input_)});
+         .hooks = compress::quantizing_hooks(plan, *model, input_, splits.train)});
     return model;
   }
 

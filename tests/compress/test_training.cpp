@@ -1,4 +1,4 @@
-// Incremental quantization and fixed-point training, inside fit().
+// Quantization-aware, incremental and fixed-point training, inside fit().
 
 #include <doctest/doctest.h>
 
@@ -11,11 +11,13 @@
 
 #include "compress/fixed_point.h"
 #include "compress/inq.h"
+#include "compress/quantizing.h"
 #include "core/ops.h"
 #include "core/parallel.h"
 #include "datasets/registry.h"
 #include "layers/linear.h"
 #include "layers/sequential.h"
+#include "layers/statistics.h"
 #include "quant/array/inq.h"
 #include "tests/quant/nets.h"
 #include "tests/support/message.h"
@@ -151,6 +153,40 @@ TEST_SUITE("inq") {
             compress::prepare_inq(*net, {});
             return 0;
           }) == "[inq] 'fc1' is quantized already");
+  }
+}
+
+TEST_SUITE("quantizing") {
+  TEST_CASE("before the freeze, norms learn the statistics of the training data") {
+    CAPTURE(test_seed());
+    const data::Splits splits = moons();
+    const quant::TrainingPlan plan = quant::parse_training("w4a4,freeze=0.5");
+    constexpr FitHooks::Point kBefore{.step = 1, .steps = 4};
+    constexpr FitHooks::Point kFreeze{.step = 2, .steps = 4};
+    const auto norm_after = [&](const std::function<void(Module&)>& freeze) {
+      const auto net = std::make_shared<Sequential>();
+      net->add<Linear>("fc1", {.in = 2, .out = 16, .norm = true, .act = Act::kRelu});
+      net->add<Linear>("fc2", {.in = 16, .out = 2});
+      initialize(*net, {.seed = test_seed()});
+      quant::prepare(*net, {1, 2}, plan.spec, {.live_norms = true});
+      (void)(*net)(Variable(Tensor::normal({8, 2}, {.seed = test_seed()})));
+      quant::after_step(*net, {1, 2}, plan, kBefore.step, kBefore.steps);
+      freeze(*net);
+      auto& layer = dynamic_cast<Linear&>(*net->modules()[1].module);
+      CHECK_FALSE(layer.fold()->live());
+      return std::pair{layer.norm.running_mean, layer.norm.running_variance};
+    };
+    const auto by_hooks = norm_after([&](Module& net) {
+      compress::quantizing_hooks(plan, net, {1, 2}, splits.train).after_step(kFreeze);
+    });
+    const auto by_hand = norm_after([&](Module& net) {
+      measure_statistics(net, compress::calibration_batches(splits.train, splits.train.size())());
+      quant::freeze(net, {1, 2});
+    });
+    const auto of_a_batch = norm_after([&](Module& net) { quant::freeze(net, {1, 2}); });
+    CHECK(same_bits(by_hooks.first.values(), by_hand.first.values()));
+    CHECK(same_bits(by_hooks.second.values(), by_hand.second.values()));
+    CHECK_FALSE(same_bits(by_hooks.second.values(), of_a_batch.second.values()));
   }
 }
 

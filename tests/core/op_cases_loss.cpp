@@ -39,6 +39,15 @@ OpInstance targets_case(Rng& rng) {
           .run = [=](std::span<const Variable> in) { return cross_entropy(in[0], targets); }};
 }
 
+OpInstance distillation_case(Rng& rng) {
+  const Shape shape = some_logits(rng);
+  const Tensor teacher = some_tensor(rng, shape);
+  const auto temperature = static_cast<real>(rng.between(1, 16)) / 2;
+  return {.description = shape.str() + ", temperature " + std::to_string(temperature),
+          .inputs = {some_tensor(rng, shape)},
+          .run = [=](std::span<const Variable> in) { return distillation_loss(in[0], teacher, temperature); }};
+}
+
 // Two tensors whose difference keeps away from the kinks of l1 (0) and huber (+-0.5).
 template <class F>
 std::function<OpInstance(Rng&)> difference(F op) {
@@ -60,10 +69,12 @@ std::function<OpInstance(Rng&)> difference(F op) {
 
 std::vector<OpCase> op_cases_loss() {
   // Bounds: about three times the worst of 2400 instances over 60 seeds; 0 where
-  // nothing is rounded.
+  // nothing is rounded. distillation_loss takes away the teacher's entropy, which is
+  // a hundred times the rest where the temperature is high.
   return {
       {.op = "cross_entropy", .value_bound = 6e-7, .gradient_bound = 1e-6, .make = labels_case},
       {.op = "cross_entropy", .value_bound = 6e-7, .gradient_bound = 1e-6, .make = targets_case},
+      {.op = "distillation_loss", .value_bound = 1e-4, .gradient_bound = 3e-6, .make = distillation_case},
       {.op = "mse_loss", .value_bound = 5e-7, .gradient_bound = 4e-7, .make = difference(mse_loss)},
       {.op = "l1_loss", .value_bound = 4e-7, .gradient_bound = 2e-7, .make = difference(l1_loss)},
       {.op = "huber_loss",

@@ -163,6 +163,58 @@ TEST_SUITE("loss") {
     CHECK(ruled_out.value().item() == 0);
   }
 
+  TEST_CASE("distillation_loss is T^2 KL(teacher || student), and 0 where both agree") {
+    Rng rng(test_seed());
+    for (int round = 0; round < 40; ++round) {
+      const Shape shape{rng.between(1, 8), rng.between(2, 12)};
+      const auto temperature = static_cast<real>(rng.uniform(0.5, 8));
+      const Tensor teacher = some_tensor(rng, shape, -6, 6);
+      const Variable student = Variable::leaf(some_tensor(rng, shape, -6, 6));
+      const auto soft = [&](const Tensor& logits, int64_t n) {
+        std::vector<long double> p;
+        long double sum = 0;
+        for (int64_t c = 0; c < shape[1]; ++c) {
+          p.push_back(std::exp(static_cast<long double>(logits.at({n, c})) / static_cast<long double>(temperature)));
+          sum += p.back();
+        }
+        std::ranges::transform(p, p.begin(), [sum](long double share) { return share / sum; });
+        return p;
+      };
+      Expected expected;
+      const auto samples = static_cast<long double>(shape[0]);
+      const long double t = temperature;
+      for (int64_t n = 0; n < shape[0]; ++n) {
+        const std::vector<long double> p = soft(teacher, n);
+        const std::vector<long double> q = soft(student.value(), n);
+        for (size_t c = 0; c < p.size(); ++c) {
+          expected.loss += t * t * p[c] * std::log(p[c] / q[c]) / samples;
+          expected.gradient.push_back(t * (q[c] - p[c]) / samples);
+        }
+      }
+      CAPTURE(shape.str());
+      CAPTURE(temperature);
+      const Variable loss = distillation_loss(student, teacher, temperature);
+      // The teacher's entropy, at most ln C, was added and taken away.
+      const double magnitude = static_cast<double>(t * t * std::log(static_cast<long double>(shape[1])));
+      CHECK(close(loss.value().item(), static_cast<double>(expected.loss), magnitude + 36));
+      CHECK(close(distillation_loss(Variable(teacher), teacher, temperature).value().item(), 0, magnitude));
+      backward(loss);
+      int wrong = 0;
+      for (int64_t i = 0; i < shape.elements(); ++i) {
+        wrong += !close(student.grad().data()[i], static_cast<double>(expected.gradient[static_cast<size_t>(i)]),
+                        temperature);
+      }
+      CHECK(wrong == 0);
+    }
+    const Variable two{Tensor::zeros({2, 3})};
+    CHECK(message_of([&] {
+            return distillation_loss(two, Tensor::zeros({2, 4}), 1);
+          }) == "[distillation_loss] the student's logits have shape [2,3], the teacher's [2,4]");
+    CHECK(message_of([&] {
+            return distillation_loss(two, Tensor::zeros({2, 3}), 0);
+          }) == "[distillation_loss] the temperature 0 is not a finite number > 0");
+  }
+
   TEST_CASE("the scale of the gradient comes from above") {
     const Variable logits = Variable::leaf(Tensor::zeros({1, 2}));
     const int32_t label = 0;

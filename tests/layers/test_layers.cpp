@@ -7,13 +7,16 @@
 #include <vector>
 
 #include "core/ops.h"
+#include "layers/batch_norm.h"
 #include "layers/conv2d.h"
 #include "layers/dropout.h"
 #include "layers/linear.h"
 #include "layers/sequential.h"
+#include "layers/statistics.h"
 #include "layers/trace.h"
 #include "tests/layers/plugs.h"
 #include "tests/support/message.h"
+#include "tests/support/same_bits.h"
 #include "tests/support/seed.h"
 
 namespace whittle {
@@ -52,6 +55,49 @@ TEST_SUITE("layers") {
     CHECK(states[1].name == "0.running_variance");
     CHECK(net->modules().size() == 6);
     CHECK(net->modules()[0].name.empty());
+  }
+
+  TEST_CASE("measured statistics are plain means over the batches, and nothing else changes") {
+    CAPTURE(test_seed());
+    constexpr int64_t kChannels = 3;
+    Sequential net;
+    net.add<BatchNorm>({.channels = kChannels});
+    net.add<Linear>({.in = kChannels, .out = 2, .norm = true});
+    net.train(false);
+    auto& norm = dynamic_cast<BatchNorm&>(*net.modules()[1].module).norm;
+    const auto& second = dynamic_cast<Linear&>(*net.modules()[2].module).norm;
+    const Tensor before = norm.running_mean;
+    measure_statistics(net, [] { return Tensor(); });
+    CHECK(same_bits(norm.running_mean.values(), before.values()));
+
+    std::vector<Tensor> batches;
+    for (const int64_t samples : {4, 7, 2}) {
+      batches.push_back(
+          Tensor::normal({samples, kChannels}, {.seed = test_seed() + static_cast<uint64_t>(samples)}, 1));
+    }
+    measure_statistics(net, [&, at = size_t{0}]() mutable { return at < batches.size() ? batches[at++] : Tensor(); });
+    for (int64_t c = 0; c < kChannels; ++c) {
+      double mean = 0;
+      double variance = 0;
+      for (const Tensor& batch : batches) {
+        const auto n = static_cast<double>(batch.dim(0));
+        double sum = 0;
+        double squares = 0;
+        for (int64_t i = 0; i < batch.dim(0); ++i) {
+          const auto x = static_cast<double>(batch.at({i, c}));
+          sum += x;
+          squares += x * x;
+        }
+        mean += sum / n / 3;
+        variance += (squares - sum * sum / n) / (n - 1) / 3;
+      }
+      CHECK(static_cast<double>(norm.running_mean.data()[c]) == doctest::Approx(mean).epsilon(1e-5));
+      CHECK(static_cast<double>(norm.running_variance.data()[c]) == doctest::Approx(variance).epsilon(1e-4));
+    }
+    CHECK(second.running_mean.data()[0] != 0);
+    CHECK(norm.options.momentum == 0.1);
+    CHECK_FALSE(net.training());
+    CHECK_FALSE(net.modules()[2].module->training());
   }
 
   TEST_CASE("a layer reads value(), and passes its result through the output chain") {

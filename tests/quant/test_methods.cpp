@@ -131,6 +131,42 @@ TEST_SUITE("fold") {
       CHECK(same_bits(before.values(), evaluated(*model, x).values()));
     }
   }
+
+  TEST_CASE("a step of a frozen fold moves the folded weight no further than one without a norm") {
+    CAPTURE(test_seed());
+    constexpr int64_t kIn = 5;
+    constexpr int64_t kOut = 8;
+    Linear normed({.in = kIn, .out = kOut, .norm = true, .norm_bias = true});
+    initialize(normed, key_of("weights"));
+    Linear plain({.in = kIn, .out = kOut});
+    for (int64_t c = 0; c < kOut; ++c) {
+      normed.norm.running_variance.mutable_data()[c] = std::pow(real(10), static_cast<real>(2 - c));
+      normed.norm.gamma.raw.mutable_data()[c] = static_cast<real>(c % 2 == 0 ? 1 : -0.5);
+    }
+    fold_norms(normed);
+    const Tensor factor = normed.norm.factor().value();
+    plain.weight.raw.assign(normed.effective_weight().value());
+    plain.bias.raw.assign(normed.effective_bias().value());
+    const Tensor x = Tensor::normal({3, kIn}, key_of("x"));
+    const Variable ways{Tensor::normal({3, kOut}, key_of("ways"))};
+    const Variable a = normed(Variable(x));
+    const Variable b = plain(Variable(x));
+    CHECK(same_bits(a.value().values(), b.value().values()));
+    backward(sum(mul(a, ways)));
+    backward(sum(mul(b, ways)));
+    for (int64_t c = 0; c < kOut; ++c) {
+      const real f = factor.data()[c];
+      CAPTURE(f);
+      // f times what w moves by, beside what w' would move by.
+      const double slower = std::min(1.0, static_cast<double>(f) * static_cast<double>(f));
+      CHECK(static_cast<double>(f * normed.bias.raw.grad().data()[c]) ==
+            doctest::Approx(slower * static_cast<double>(plain.bias.raw.grad().data()[c])).epsilon(1e-5));
+      for (int64_t i = c * kIn; i < (c + 1) * kIn; ++i) {
+        CHECK(static_cast<double>(f * normed.weight.raw.grad().data()[i]) ==
+              doctest::Approx(slower * static_cast<double>(plain.weight.raw.grad().data()[i])).epsilon(1e-5));
+      }
+    }
+  }
 }
 
 TEST_SUITE("phases") {

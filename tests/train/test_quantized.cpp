@@ -94,7 +94,7 @@ TEST_SUITE("quantized training in fit") {
     CHECK(quant::parse_training("w2a2").spec.edge_bits == 8);
     CHECK(quant::parse_training("w2a2").spec.sum_bits == 8);
     CHECK(quant::parse_training("w2a2,sums=0").spec.sum_bits == 0);
-    for (const char* wrong : {"", "8", "w8", "w8a", "wxa8", "w8a8,", "w8a8,best", "w8a8,freeze=2", "w8a8,observe=0.9",
+    for (const char* wrong : {"", "8", "w8", "w8a", "wxa8", "w8a8,", "w8a8,best", "w8a8,freeze=2", "w8a8,observe=0.96",
                               "w17a8", "w8a8,group:x", "w8a8,edges=99", "w8a8,sums=17", "w8a8,colour=red"}) {
       CAPTURE(wrong);
       CHECK_THROWS_AS(quant::parse_training(wrong), Error);
