@@ -210,9 +210,10 @@ class Compress {
     }
     char line[200];
     std::snprintf(
-        line, sizeof(line), "%-8s %-4s %10s %9.2f us  %6.3f of int8  accuracy %.2f %%  drop %5.2f, at most %5.2f: %s\n",
-        c.name.c_str(), c.method.c_str(), human_bytes(c.bytes).c_str(), c.latency_us, c.cost, 100 * c.accuracy,
-        c.drop(), c.bound, c.supports(options_.search.promise) ? "supported" : "not supported");
+        line, sizeof(line),
+        "%-8s %-4s %4.1f bits %10s %9.2f us  %6.3f of int8  accuracy %.2f %%  drop %5.2f, at most %5.2f: %s\n",
+        c.name.c_str(), c.method.c_str(), c.weight_bits, human_bytes(c.bytes).c_str(), c.latency_us, c.cost,
+        100 * c.accuracy, c.drop(), c.bound, c.supports(options_.search.promise) ? "supported" : "not supported");
     std::cout << line << std::flush;
   }
 
@@ -325,7 +326,8 @@ class Compress {
                                     {"macs", c.macs},
                                     {"parameters", c.parameters},
                                     {"cost", c.cost},
-                                    {"weight_bits", 8},
+                                    {"weight_bits", c.weight_bits},
+                                    {"layer_bits", c.bits},
                                     {"activation_bits", 8},
                                     {"method", c.method},
                                     {"verdict", choice.verdicts[i].word},

@@ -122,7 +122,11 @@ quant::QuantSpec spec_of(const Options& options) {
   spec.activations.symmetric = spec.activations.symmetric || options.symmetric_activations;
   spec.skip = options.skip;
   for (const std::string& layer : options.layer_bits) {
-    spec.bits.push_back(quant::layer_bits_from("quantize", layer));
+    quant::LayerBits own = quant::layer_bits_from("quantize", layer);
+    if (options.weight_range.empty() && own.weights > 0) {
+      own.range = quant::usual_spec(own.weights, options.activation_bits).weights.range;
+    }
+    spec.bits.push_back(std::move(own));
   }
   spec.edge_bits = options.edge_bits;
   spec.sum_bits = options.sum_bits;

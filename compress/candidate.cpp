@@ -67,10 +67,12 @@ Json to_json(const Candidate& c) {
           {"bytes", c.bytes},
           {"parameters", c.parameters},
           {"macs", c.macs},
+          {"weight_bits", c.weight_bits},
           {"latency_us", c.latency_us},
           {"validation", {c.validation.samples, c.validation.only_a, c.validation.only_b}},
           {"accuracy", c.accuracy},
           {"bound", c.bound},
+          {"bits", c.bits},
           {"training_loss", c.training_loss}};
 }
 
@@ -83,10 +85,12 @@ Candidate candidate_from(const Json& j) {
           .bytes = j.at("bytes").get<uint64_t>(),
           .parameters = j.at("parameters").get<int64_t>(),
           .macs = j.at("macs").get<int64_t>(),
+          .weight_bits = j.at("weight_bits").get<double>(),
           .latency_us = j.at("latency_us").get<double>(),
           .validation = statistics::paired(counts[0], counts[1], counts[2]),
           .accuracy = j.at("accuracy").get<double>(),
           .bound = j.at("bound").get<double>(),
+          .bits = j.at("bits").get<std::map<std::string, int>>(),
           .training_loss = j.at("training_loss").get<std::vector<double>>()};
 }
 

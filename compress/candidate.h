@@ -7,6 +7,7 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <string>
 #include <vector>
 
@@ -33,10 +34,12 @@ struct Candidate {
   uint64_t bytes = 0;
   int64_t parameters = 0;
   int64_t macs = 0;
+  double weight_bits = 8;               // the mean, as they lie in the program
   double latency_us = 0;                // measured
   statistics::Paired validation{};      // A: the float model, B: this program
   double accuracy = 0;                  // on validation data
   double bound = 0;                     // of the drop, in points
+  std::map<std::string, int> bits{};    // of the weights of layers that do not have 8
   std::vector<double> training_loss{};  // by epoch
 
   double drop() const { return 0 - 100 * validation.difference; }  // in points; 0 and never -0

@@ -60,10 +60,35 @@ Shape one_of(const data::Dataset& data) {
   return data.batch(first).inputs.shape();
 }
 
-quant::TrainingPlan quantized_training() { return quant::parse_training("w8a8"); }
+quant::TrainingPlan quantized_training(const WeightBits& bits) {
+  quant::TrainingPlan plan = quant::parse_training("w8a8");
+  for (const auto& [layer, few] : bits) {
+    plan.spec.bits.push_back({.layer = layer, .weights = few, .range = quant::RangeRule::kLearnedStep});
+  }
+  return plan;
+}
 
-void quantize_after_training(Module& model, const Shape& input, const data::Dataset& train, int64_t samples) {
-  quant::quantize(model, input, {.spec = quant::usual_spec(8, 8)}, calibration_batches(train, samples));
+void quantize_after_training(Module& model, const Shape& input, const data::Dataset& train, int64_t samples,
+                             const WeightBits& bits = {}) {
+  quant::QuantSpec spec = quant::usual_spec(8, 8);
+  for (const auto& [layer, few] : bits) {
+    spec.bits.push_back({.layer = layer, .weights = few, .range = quant::usual_spec(few, 8).weights.range});
+  }
+  quant::quantize(model, input, {.spec = spec}, calibration_batches(train, samples));
+}
+
+double mean_weight_bits(const runtime::Program& program) {
+  double bits = 0;
+  double weights = 0;
+  for (uint32_t i = 0; i < program.op_count(); ++i) {
+    if (const uint32_t number = program.op(i).weights; number != runtime::kNone) {
+      const runtime::ValueRecord record = program.value(number);
+      const auto count = static_cast<double>(runtime::elements(record));
+      weights += count;
+      bits += count * runtime::width_of(record.type);
+    }
+  }
+  return bits / weights;
 }
 
 std::filesystem::path state_of(const std::filesystem::path& folder) { return folder / "state.json"; }
@@ -114,7 +139,8 @@ class Search {
             " rungs: each takes two epochs of ", an_epoch, " steps at least, one in float and one quantized");
     return epochs;
   }
-  int64_t quantized_epochs() const {
+  // That are quantized, where there were others in float.
+  int64_t few_epochs() const {
     return std::max<int64_t>(1, std::llround(kQuantizedShare * static_cast<double>(epochs_)));
   }
 
@@ -194,13 +220,14 @@ class Search {
       }
       Net net = number == 1 ? copy_of(teacher_, description_) : load(number - 1);
       Candidate candidate{.name = "rung " + std::to_string(number),
-                          .wanted = std::pow(options_.factor, static_cast<double>(number))};
-      const Thinned thinned = thin(*net.model, net.description, input_, splits_.train, layer_cost(number - 1),
-                                   {.cost = candidate.wanted - fixed_cost(number - 1)});
-      if (thinned.channels == 0) {
+                          .wanted = std::pow(options_.factor, static_cast<double>(number)),
+                          .bits = candidates_.back().bits};
+      const Thinned thinned = thin(*net.model, net.description, candidate.bits, input_, splits_.train,
+                                   layer_cost(number - 1), {.cost = candidate.wanted - fixed_cost(number - 1)});
+      if (thinned.channels == 0 && thinned.layers == 0) {
         return "no more channels can be taken out";
       }
-      if (!train(candidate, net)) {
+      if (!train(candidate, net, thinned.channels > 0)) {
         result.interrupted = true;
         return "it was stopped";
       }
@@ -217,20 +244,26 @@ class Search {
     return file_of(options_.folder, number, ".float.safetensors");
   }
 
-  // The net in float, then in both ways quantized; it leaves as the better one of these. False if it was stopped.
-  bool train(Candidate& candidate, Net& net) {
+  // The net in float, if it is another than the last rung's, then in both ways quantized; it leaves as the better one
+  // of these. False if it was stopped.
+  bool train(Candidate& candidate, Net& net, bool is_new) {
     const size_t number = candidates_.size();
-    const std::optional<FitResult> in_float =
-        fit_net(net, float_checkpoint(number), epochs_ - quantized_epochs(), 1, {});
+    const int64_t quantized_epochs = is_new ? few_epochs() : epochs_;
+    std::optional<FitResult> in_float = FitResult{};
+    if (is_new) {
+      in_float = fit_net(net, float_checkpoint(number), epochs_ - quantized_epochs, 1, {});
+    } else {
+      save_net(net, float_checkpoint(number));
+    }
     if (!in_float.has_value()) {
       return false;
     }
     Net after = copy_of(*net.model, net.description);
-    const quant::TrainingPlan plan = quantized_training();
+    const quant::TrainingPlan plan = quantized_training(candidate.bits);
     quant::prepare(*net.model, input_, plan.spec, {.live_norms = true});
     const std::filesystem::path quantized = file_of(options_.folder, number, ".qat.safetensors");
     const std::optional<FitResult> in_integers =
-        fit_net(net, quantized, quantized_epochs(), kQuantizedRate,
+        fit_net(net, quantized, quantized_epochs, kQuantizedRate,
                 quantizing_hooks(plan, *net.model, input_, splits_.train, options_.fit.augment));
     if (!in_integers.has_value()) {
       return false;
@@ -240,7 +273,7 @@ class Search {
         candidate.training_loss.push_back(record.train.loss);
       }
     }
-    quantize_after_training(*after.model, input_, splits_.train, options_.calibration_samples);
+    quantize_after_training(*after.model, input_, splits_.train, options_.calibration_samples, candidate.bits);
     const bool trained_is_better = training_loss(*net.model) <= training_loss(*after.model);
     candidate.method = trained_is_better ? "QAT" : "PTQ";
     if (!trained_is_better) {
@@ -272,12 +305,17 @@ class Search {
     return result.interrupted ? std::nullopt : std::optional(result);
   }
 
+  Checkpoint save_net(Net& net, const std::filesystem::path& path) const {
+    Checkpoint checkpoint{.tensors = {}, .metadata = options_.fit.metadata};
+    zoo::store(checkpoint, net.description, *net.model);
+    save_checkpoint(path, checkpoint);
+    return checkpoint;
+  }
+
   // Lowers, runs, judges and remembers.
   void finish(Candidate candidate, Net& net) {
     const size_t number = candidates_.size();
-    Checkpoint checkpoint{.tensors = {}, .metadata = options_.fit.metadata};
-    zoo::store(checkpoint, net.description, *net.model);
-    save_checkpoint(candidate_checkpoint(options_.folder, number), checkpoint);
+    const Checkpoint checkpoint = save_net(net, candidate_checkpoint(options_.folder, number));
     const std::string metadata = options_.program_metadata ? options_.program_metadata(checkpoint) : std::string();
     const Shape sample = splits_.train.sample_shape();
     write(candidate_program(options_.folder, number), deploy::program_of(*net.model, sample, {.metadata = metadata}));
@@ -285,6 +323,7 @@ class Search {
     candidate.parameters = summary.trainable;
     candidate.macs = summary.macs;
     candidate.bytes = std::filesystem::file_size(candidate_program(options_.folder, number));
+    candidate.weight_bits = mean_weight_bits(engine_of(number).program());
     candidate.cost = cost_of(number) / cost_of(0);
     const Answers answers = options_.run(candidate_program(options_.folder, number));
     candidate.latency_us = answers.latency_us;
@@ -342,7 +381,7 @@ class Search {
     }
     return [this, op_kinds, weight = weights()](const LayerSize& layer) {
       constexpr double kBytesOfChannel = 12;
-      double cost = weight.of_byte * (layer.weights + kBytesOfChannel * layer.out);
+      double cost = weight.of_byte * (layer.weights * layer.bits / 8 + kBytesOfChannel * layer.out);
       if (weight.of_microsecond > 0) {
         cost += weight.of_microsecond *
                 options_.latencies.microseconds({.kind = op_kinds.at(layer.path), .work = layer.macs});
@@ -364,7 +403,8 @@ class Search {
         of_layers += cost({.path = program.name(op.name),
                            .weights = static_cast<double>(runtime::elements(weights_of_op)),
                            .macs = work_of(program, i).work,
-                           .out = static_cast<double>(weights_of_op.dims[0])});
+                           .out = static_cast<double>(weights_of_op.dims[0]),
+                           .bits = static_cast<int>(runtime::width_of(weights_of_op.type))});
       }
     }
     return cost_of(number) - of_layers;

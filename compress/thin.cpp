@@ -5,12 +5,15 @@
 #include <limits>
 #include <map>
 #include <numeric>
+#include <optional>
 
 #include "compress/quantizing.h"
 #include "core/ops.h"
 #include "prune/compact.h"
 #include "prune/mask.h"
 #include "prune/select.h"
+#include "quant/fake_quant.h"
+#include "quant/post_training.h"
 #include "train/evaluate.h"
 
 namespace whittle::inline WHITTLE_PRECISION::compress {
@@ -19,19 +22,27 @@ namespace {
 
 using prune::ChannelGraph;
 
+double product(std::span<const real> a, std::span<const real> b) {
+  return std::inner_product(a.begin(), a.end(), b.begin(), 0.0, std::plus<>(),
+                            [](real x, real y) { return static_cast<double>(x) * static_cast<double>(y); });
+}
+
 // sum of p dL/dp over the part of p that belongs to an output channel.
 double gradient_product(const Parameter& parameter, int64_t channel) {
   if (!parameter.defined() || !parameter.raw.grad().defined()) {
     return 0;
   }
-  const std::span<const real> p = parameter.raw.value().values();
-  const std::span<const real> g = parameter.raw.grad().values();
-  const int64_t row = parameter.shape().elements() / parameter.shape()[0];
-  double sum = 0;
-  for (auto i = static_cast<size_t>(channel * row); i < static_cast<size_t>((channel + 1) * row); ++i) {
-    sum += static_cast<double>(p[i]) * static_cast<double>(g[i]);
-  }
-  return sum;
+  const auto row = static_cast<size_t>(parameter.shape().elements() / parameter.shape()[0]);
+  const size_t begin = static_cast<size_t>(channel) * row;
+  return product(parameter.raw.value().values().subspan(begin, row), parameter.raw.grad().values().subspan(begin, row));
+}
+
+// What few bits, on the grids that quantization after training would choose, add to the weights.
+Tensor rounding_error(const Parameter& weight) {
+  const NoGrad no_grad;
+  quant::FakeQuant rounding(quant::Role::kWeight, quant::usual_spec(kFewBits, 8).weights, weight.shape());
+  rounding.fix(weight.raw.value());
+  return sub(rounding.apply(weight.raw), weight.raw).value();
 }
 
 double gradient_product(const ChannelGraph::Layer& layer, int64_t channel) {
@@ -49,13 +60,18 @@ void forget_gradients(Module& model) {
   }
 }
 
-// How many channels each layer reads and makes, while classes go one by one.
+// How many channels each layer reads and makes, and the bits of its weights, while classes go one by one and layers are
+// rounded.
 class Widths {
  public:
-  Widths(const ChannelGraph& graph, const LayerCost& cost) : graph_(graph), cost_(cost), touched_(graph.classes()) {
+  Widths(const ChannelGraph& graph, const WeightBits& bits, const LayerCost& cost)
+      : graph_(graph), cost_(cost), touched_(graph.classes()) {
     for (size_t l = 0; l < graph.layers().size(); ++l) {
       const ChannelGraph::Layer& layer = graph.layers()[l];
-      now_.push_back({.in = static_cast<double>(layer.in.size()), .out = static_cast<double>(layer.out.size())});
+      const auto fewer = bits.find(layer.path);
+      now_.push_back({.in = static_cast<double>(layer.in.size()),
+                      .out = static_cast<double>(layer.out.size()),
+                      .bits = fewer == bits.end() ? 8 : fewer->second});
       const auto at = [&](int c) -> Change& {
         std::vector<Change>& changes = touched_[static_cast<size_t>(c)];
         if (changes.empty() || changes.back().layer != l) {
@@ -84,6 +100,13 @@ class Widths {
     return saved;
   }
 
+  // What is saved if this layer's weights get few bits; 0 if they have.
+  double saved_by_rounding(size_t layer) const { return of(layer, now_[layer]) - of(layer, rounded(layer)); }
+  void round(size_t layer) {
+    total_ -= saved_by_rounding(layer);
+    now_[layer] = rounded(layer);
+  }
+
   void remove(int c) {
     total_ -= saved_by(c);
     for (const Change& change : touched_[static_cast<size_t>(c)]) {
@@ -95,6 +118,7 @@ class Widths {
   struct Width {
     double in = 0;
     double out = 0;
+    int bits = 8;
   };
   struct Change {
     size_t layer = 0;
@@ -103,8 +127,10 @@ class Widths {
   };
 
   Width without(const Change& change) const {
-    return {.in = now_[change.layer].in - change.in, .out = now_[change.layer].out - change.out};
+    const Width& now = now_[change.layer];
+    return {.in = now.in - change.in, .out = now.out - change.out, .bits = now.bits};
   }
+  Width rounded(size_t layer) const { return {.in = now_[layer].in, .out = now_[layer].out, .bits = kFewBits}; }
 
   double of(size_t number, const Width& width) const {
     const ChannelGraph::Layer& layer = graph_.layers()[number];
@@ -117,7 +143,8 @@ class Widths {
     return cost_({.path = layer.path,
                   .weights = static_cast<double>(weighted->weight.shape().elements()) * in * out,
                   .macs = static_cast<double>(layer.macs) * in * out,
-                  .out = width.out});
+                  .out = width.out,
+                  .bits = width.bits});
   }
 
   const ChannelGraph& graph_;
@@ -179,10 +206,15 @@ int64_t take_out(Module& model, zoo::Description& description, const Shape& inpu
 
 }  // namespace
 
-std::vector<double> channel_importance(Module& model, const ChannelGraph& graph, const data::Dataset& data,
-                                       int64_t samples) {
+Importance importance_of(Module& model, const ChannelGraph& graph, const data::Dataset& data, int64_t samples) {
   const EvaluationMode evaluation(model);
-  std::vector<double> importance(static_cast<size_t>(graph.classes()), 0.0);
+  Importance importance{.channels = std::vector<double>(static_cast<size_t>(graph.classes()), 0.0),
+                        .rounding = std::vector<double>(graph.layers().size(), 0.0)};
+  std::vector<Tensor> errors;  // of rounding, by layer
+  for (const ChannelGraph::Layer& layer : graph.layers()) {
+    const WeightedLayer* const weighted = layer.weighted();
+    errors.push_back(weighted == nullptr ? Tensor() : rounding_error(weighted->weight));
+  }
   const std::vector<int64_t> chosen = spread_over(data, samples);
   constexpr size_t kBatch = 16;
   for (size_t begin = 0; begin < chosen.size(); begin += kBatch) {
@@ -194,45 +226,65 @@ std::vector<double> channel_importance(Module& model, const ChannelGraph& graph,
       for (const auto& [layer, channel] : graph.members(c)) {
         sum += graph.fixed(c) ? 0 : gradient_product(graph.layers()[static_cast<size_t>(layer)], channel);
       }
-      importance[static_cast<size_t>(c)] += sum * sum;
+      importance.channels[static_cast<size_t>(c)] += sum * sum;
+    }
+    for (size_t l = 0; l < errors.size(); ++l) {
+      if (errors[l].defined()) {
+        const double sum = product(errors[l].values(), graph.layers()[l].weighted()->weight.raw.grad().values());
+        importance.rounding[l] += sum * sum;
+      }
     }
   }
   forget_gradients(model);
   return importance;
 }
 
-Thinned thin(Module& model, zoo::Description& description, const Shape& input, const data::Dataset& data,
-             const LayerCost& cost, const ThinOptions& options) {
+Thinned thin(Module& model, zoo::Description& description, WeightBits& bits, const Shape& input,
+             const data::Dataset& data, const LayerCost& cost, const ThinOptions& options) {
   const ChannelGraph graph(model, input);
-  const std::vector<double> importance = channel_importance(model, graph, data, options.samples);
-  std::vector<Queue> queues = queues_of(graph, importance, options.most_of_group);
-  Widths widths(graph, cost);
+  const Importance importance = importance_of(model, graph, data, options.samples);
+  std::vector<Queue> queues = queues_of(graph, importance.channels, options.most_of_group);
+  Widths widths(graph, bits, cost);
+  Thinned result;
   while (widths.cost() > options.cost) {
     Queue* cheapest = nullptr;
+    std::optional<size_t> layer;
     double least = std::numeric_limits<double>::infinity();
     for (Queue& queue : queues) {
       if (queue.next < queue.last) {
         const int c = queue.classes[queue.next];
         const double saved = widths.saved_by(c);
-        const double price = importance[static_cast<size_t>(c)] / saved;
+        const double price = importance.channels[static_cast<size_t>(c)] / saved;
         if (saved > 0 && price < least) {
           least = price;
           cheapest = &queue;
         }
       }
     }
-    if (cheapest == nullptr) {
+    for (size_t l = 0; l < graph.layers().size(); ++l) {
+      const double saved = widths.saved_by_rounding(l);
+      if (saved > 0 && importance.rounding[l] / saved < least) {
+        least = importance.rounding[l] / saved;
+        layer = l;
+      }
+    }
+    if (layer.has_value()) {
+      widths.round(*layer);
+      bits[graph.layers()[*layer].path] = kFewBits;
+      ++result.layers;
+    } else if (cheapest != nullptr) {
+      widths.remove(cheapest->classes[cheapest->next++]);
+    } else {
       break;
     }
-    widths.remove(cheapest->classes[cheapest->next++]);
   }
   std::vector<size_t> gone;
   for (const Queue& queue : queues) {
     gone.push_back(queue.next);
   }
-  Thinned result{.reached = widths.cost() <= options.cost};
+  result.reached = widths.cost() <= options.cost;
   if (std::accumulate(gone.begin(), gone.end(), size_t{0}) > 0) {
-    result.channels = take_out(model, description, input, graph, importance, gone);
+    result.channels = take_out(model, description, input, graph, importance.channels, gone);
   }
   return result;
 }

@@ -82,6 +82,8 @@ class Plan {
     TensorSpec spec = spec_.weights;
     const bool at_an_edge = &call == first_ || &call == last_;
     spec.bits = skips(call) ? 0 : bits(call, &LayerBits::weights, {at_an_edge ? spec_.edge_bits : 0, spec.bits});
+    const LayerBits* const own = own_bits(call, &LayerBits::weights);
+    spec.range = own != nullptr ? own->range.value_or(spec.range) : spec.range;
     return spec;
   }
   TensorSpec activations(const TracedCall& call) const {
@@ -104,12 +106,13 @@ class Plan {
     if (usual == 0) {
       return 0;
     }
-    for (const LayerBits& other : spec_.bits) {
-      if (other.*part > 0 && matches({other.layer}, call.path)) {
-        return other.*part;
-      }
-    }
-    return *std::ranges::find_if(rules, [](int rule) { return rule > 0; });
+    const LayerBits* const own = own_bits(call, part);
+    return own != nullptr ? own->*part : *std::ranges::find_if(rules, [](int rule) { return rule > 0; });
+  }
+  const LayerBits* own_bits(const TracedCall& call, int LayerBits::*part) const {
+    const auto own = std::ranges::find_if(
+        spec_.bits, [&](const LayerBits& other) { return other.*part > 0 && matches({other.layer}, call.path); });
+    return own == spec_.bits.end() ? nullptr : &*own;
   }
 
   const QuantSpec& spec_;

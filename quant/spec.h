@@ -66,6 +66,7 @@ struct LayerBits {
   std::string layer;  // a path; "*" at the end stands for anything
   int weights = 0;
   int activations = 0;
+  std::optional<RangeRule> range{};  // of their weights; none: as everything else
 };
 // From "fc=4", the bits of its weights, or "fc=4a8", those of its result, too. Throws Error, as `op`, in one sentence.
 LayerBits layer_bits_from(const char* op, const std::string& text);

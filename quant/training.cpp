@@ -88,8 +88,11 @@ TrainingPlan parse_training(std::string_view text) {
   read_bits(words[0], plan.spec);
   const auto usual = [](int bits, RangeRule wide) { return bits < 8 ? RangeRule::kLearnedStep : wide; };
   // The scale of binary weights is their mean magnitude.
-  plan.spec.weights.range =
-      plan.spec.weights.bits == 1 ? RangeRule::kMinMax : usual(plan.spec.weights.bits, RangeRule::kMinMax);
+  const auto usual_of_weights = [&](int bits) {
+    return bits == 1 ? RangeRule::kMinMax : usual(bits, RangeRule::kMinMax);
+  };
+  const RangeRule of_weights = usual_of_weights(plan.spec.weights.bits);
+  plan.spec.weights.range = of_weights;
   plan.spec.activations.range = usual(plan.spec.activations.bits, RangeRule::kMovingAverage);
   const bool on_levels = std::ranges::any_of(words, [](const std::string& w) { return w.starts_with("grid="); });
   const bool is_wide =
@@ -98,6 +101,11 @@ TrainingPlan parse_training(std::string_view text) {
   plan.freeze = is_wide ? 0.95 : 0.8;
   for (size_t i = 1; i < words.size(); ++i) {
     read_word(words[i], plan);
+  }
+  for (LayerBits& layer : plan.spec.bits) {
+    if (plan.spec.weights.range == of_weights && layer.weights > 0) {  // nobody asked for another
+      layer.range = usual_of_weights(layer.weights);
+    }
   }
   check_weights(plan.spec.weights);
   check_activations(plan.spec.activations);

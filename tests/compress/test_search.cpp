@@ -157,7 +157,7 @@ TEST_SUITE("compress") {
   TEST_CASE("importance is the squared change of the loss per batch, from the formula") {
     Trained t;
     const prune::ChannelGraph graph(*t.model, kInput);
-    const std::vector<double> importance = channel_importance(*t.model, graph, t.splits.train, 16);  // one batch
+    const std::vector<double> importance = importance_of(*t.model, graph, t.splits.train, 16).channels;  // one batch
     const auto loss_with = [&](int64_t channel, double factor) {
       Trained other;
       auto parameters = other.model->parameters();
@@ -186,11 +186,77 @@ TEST_SUITE("compress") {
     }
   }
 
+  TEST_CASE("so is that of rounding, along what few bits add to the weights") {
+    Trained t;
+    const prune::ChannelGraph graph(*t.model, kInput);
+    const std::vector<double> importance = importance_of(*t.model, graph, t.splits.train, 16).rounding;  // one batch
+    Trained rounded;
+    quant::quantize(*rounded.model, kInput, {.method = quant::Method::kHybrid, .spec = quant::usual_spec(kFewBits, 8)},
+                    {});
+    const std::vector<int64_t> some = spread_over(t.splits.train, 16);
+    for (size_t l = 0; l < graph.layers().size(); ++l) {
+      const auto weighted_of = [&](const Trained& of) {
+        for (const auto& [path, module] : of.model->modules()) {
+          if (path == graph.layers()[l].path) {
+            return dynamic_cast<WeightedLayer*>(module);
+          }
+        }
+        return static_cast<WeightedLayer*>(nullptr);
+      };
+      if (weighted_of(t) == nullptr) {
+        CHECK(importance[l] == 0);
+        continue;
+      }
+      CAPTURE(graph.layers()[l].path);
+      const Tensor end = weighted_of(rounded)->effective_weight().value();
+      const auto loss_at = [&](double share) {
+        Trained other;
+        Parameter& weight = weighted_of(other)->weight;
+        Tensor values = weight.raw.value().clone();
+        for (int64_t i = 0; i < values.elements(); ++i) {
+          values.mutable_data()[i] += static_cast<real>(share) * (end.data()[i] - values.data()[i]);
+        }
+        weight.raw = Variable::leaf(values);
+        return evaluate(*other.model, t.splits.train.subset(some)).loss;
+      };
+      const double slope = (loss_at(0.05) - loss_at(-0.05)) / 0.1;
+      CHECK(importance[l] == doctest::Approx(slope * slope).epsilon(0.1).scale(1e-6));
+    }
+  }
+
+  TEST_CASE("bits and channels go together until the cost is reached, and rounded layers stay so") {
+    Trained t;
+    const LayerCost bytes = [](const LayerSize& layer) { return layer.weights * layer.bits / 8; };
+    const double all = 2 * 24 + 24 * 16 + 16 * 2;
+    WeightBits bits;
+    int64_t rounded = 0;
+    double before = all;
+    for (const double share : {0.8, 0.5, 0.3}) {
+      const WeightBits earlier = bits;
+      const Thinned thinned = thin(*t.model, t.description, bits, kInput, t.splits.train, bytes, {.cost = share * all});
+      CHECK(thinned.reached);
+      rounded += thinned.layers;
+      CHECK(static_cast<int64_t>(bits.size()) == rounded);
+      CHECK(std::ranges::includes(bits, earlier));
+      double left = 0;
+      for (const auto& [path, module] : t.model->modules()) {
+        if (const auto* const layer = dynamic_cast<WeightedLayer*>(module)) {
+          left += static_cast<double>(layer->weight.shape().elements() * (bits.contains(path) ? kFewBits : 8)) / 8;
+        }
+      }
+      CHECK(left <= share * all);
+      CHECK(left < before);
+      before = left;
+    }
+    CHECK(rounded > 0);
+  }
+
   TEST_CASE("a thinned net costs what it shall and no channel less, and is rebuilt from its description") {
     Trained t;
+    WeightBits bits;
     const LayerCost weights = [](const LayerSize& layer) { return layer.weights; };
     const double all = 2 * 24 + 24 * 16 + 16 * 2;
-    const Thinned thinned = thin(*t.model, t.description, kInput, t.splits.train, weights, {.cost = 0.6 * all});
+    const Thinned thinned = thin(*t.model, t.description, bits, kInput, t.splits.train, weights, {.cost = 0.6 * all});
     CHECK(thinned.reached);
     double left = 0;
     for (const NamedParameter& p : t.model->parameters()) {
@@ -203,8 +269,9 @@ TEST_SUITE("compress") {
     const auto again = zoo::load(checkpoint, {});
     const Tensor x = Tensor::normal({7, 2}, {.seed = 3});
     CHECK(same_bits((*again)(x).value().values(), (*t.model)(x).value().values()));
-    const Thinned more = thin(*t.model, t.description, kInput, t.splits.train, weights, {.cost = 0});
+    const Thinned more = thin(*t.model, t.description, bits, kInput, t.splits.train, weights, {.cost = 0});
     CHECK_FALSE(more.reached);  // half of a group stays
+    CHECK(bits.empty());        // what saves nothing is not done
   }
 
   TEST_CASE("a search gives the same bytes twice, also stopped in each of its trainings, and each rung is cheaper") {
@@ -218,7 +285,17 @@ TEST_SUITE("compress") {
       CHECK(c.bytes < result.candidates[i - 1].bytes);
       CHECK(result.candidates[i - 1].supports({.max_drop = 3}));
       CHECK(c.training_loss.size() == 4);
+      const std::vector<std::byte> bytes = read_file(candidate_program(whole.path(), i));
+      const runtime::Engine engine({reinterpret_cast<const uint8_t*>(bytes.data()), bytes.size()});
+      for (uint32_t op = 0; op < engine.program().op_count(); ++op) {
+        const runtime::OpRecord record = engine.program().op(op);
+        if (record.weights != runtime::kNone && c.bits.contains(engine.program().name(record.name))) {
+          CHECK(runtime::width_of(engine.program().value(record.weights).type) <= kFewBits);
+        }
+      }
     }
+    CHECK_FALSE(result.candidates.back().bits.empty());
+    CHECK(result.candidates.back().weight_bits < 8);
     CHECK(result.steps <= 3 * 4 * 13);
     for (const int64_t steps : {1, 20, 45, 70}) {
       CAPTURE(steps);
