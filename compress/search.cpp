@@ -5,6 +5,7 @@
 #include <atomic>
 #include <cmath>
 #include <cstdio>
+#include <initializer_list>
 #include <map>
 #include <optional>
 #include <utility>
@@ -268,7 +269,7 @@ class Search {
     if (!in_integers.has_value()) {
       return false;
     }
-    for (const FitResult* part : {&*in_float, &*in_integers}) {
+    for (const FitResult* part : std::initializer_list<const FitResult*>{&*in_float, &*in_integers}) {
       for (const EpochRecord& record : part->history) {
         candidate.training_loss.push_back(record.train.loss);
       }

@@ -7,6 +7,7 @@
 #include <cmath>
 #include <map>
 
+#include "compress/quantizing.h"
 #include "compress/search.h"
 #include "compress/thin.h"
 #include "core/file.h"
