@@ -98,7 +98,7 @@ class Compress {
       const StopOnSignal stopping;
       return compress::search(
           *model_, description_, saved_->splits, options_.search, [this](const auto& c) { print(c); },
-          !options_.quiet && terminal ? &progress : nullptr);
+          run_.watch(!options_.quiet && terminal ? &progress : nullptr));
     }();
     if (result.interrupted) {
       throw Interrupted(StopOnSignal::signal(), "[compress] interrupted after " +

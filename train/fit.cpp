@@ -560,7 +560,9 @@ FitHooks both(FitHooks first, FitHooks second) {
 FitResult fit(Module& model, const data::Splits& splits, const FitOptions& options, FitObserver* observer) {
   check_fit(model, splits, options);
   FitObserver silent;
-  return Fit(model, splits, options, observer != nullptr ? *observer : silent).run();
+  FitObserver& told = observer != nullptr ? *observer : silent;
+  told.begin();
+  return Fit(model, splits, options, told).run();
 }
 
 }  // namespace whittle::inline WHITTLE_PRECISION

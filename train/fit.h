@@ -57,6 +57,7 @@ struct StepReport {
 class FitObserver {
  public:
   virtual ~FitObserver() = default;
+  virtual void begin() {}                                // a training, perhaps one of several
   virtual void note(const std::string& /*sentence*/) {}  // "resumed at epoch 3, ..."
   virtual void step(const StepReport& /*report*/) {}
   virtual void epoch(const EpochRecord& /*record*/) {}

@@ -101,6 +101,12 @@ void warn(const std::string& error, const char* lost) { std::cerr << "whittle: "
 class Recorder::Watch : public FitObserver {
  public:
   Watch(Recorder& recorder, FitObserver* next) : recorder_(recorder), next_(next) {}
+  void begin() override {
+    ++recorder_.part_;
+    if (next_ != nullptr) {
+      next_->begin();
+    }
+  }
   void note(const std::string& sentence) override {
     if (next_ != nullptr) {
       next_->note(sentence);
@@ -219,7 +225,6 @@ FitObserver* Recorder::watch(FitObserver* next) {
   if (!on()) {
     return next;
   }
-  ++part_;
   watch_ = std::make_unique<Watch>(*this, next);
   return watch_.get();
 }

@@ -59,7 +59,7 @@ class Recorder {
                 const std::string& split = "test");
 
   // For fit(): records each epoch and passes everything on to `next`, which may be null. The second
-  // call begins the second part of the run.
+  // training that it watches is the second part of the run.
   FitObserver* watch(FitObserver* next);
   void trained(const FitResult& result);  // of the part: also the epochs of a run that this one resumed
 

@@ -84,9 +84,13 @@ TEST_SUITE("runs") {
     ok(folder, {"eval", wtl, "--threads", "1"}, environment);
     ok(folder, {"bench", wtl, "--repeats", "20"}, environment);
     ok(folder, {"prune", m, "--amount", "0.5", "--epochs", "1", "--rounds", "2", "--out", p, "--quiet"}, environment);
+    ok(folder,
+       {"compress", m, "--max-drop", "90", "--rungs", "1", "--factor", "0.3", "--budget", "60", "--threads", "1",
+        "--out", folder / "c.wtl", "--quiet"},
+       environment);
 
     const RunStore store(db, RunStore::Mode::kRead);
-    REQUIRE(store.list().size() == 6);
+    REQUIRE(store.list().size() == 7);
     std::map<std::string, Run> by_verb;
     for (const Run& run : store.list()) {
       CAPTURE(run.verb);
@@ -145,6 +149,10 @@ TEST_SUITE("runs") {
     CHECK(bench.latency->median_us <= bench.latency->p90_us);
     const Run& prune = by_verb.at("prune");
     CHECK(std::ranges::count(prune.points, 2, &apps::RunPoint::part) > 0);  // the second round
+    const Run& compress = by_verb.at("compress");
+    CHECK(compress.parent == train.id);
+    CHECK(std::ranges::count(compress.points, "train_loss", &apps::RunPoint::name) == 2);  // of a rung: float, integers
+    CHECK(compress.points.back().part == 2);
     CHECK(apps::iterative(prune) == true);
     CHECK_FALSE(apps::iterative(train).has_value());
 
