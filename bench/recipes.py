@@ -279,7 +279,7 @@ def write_derived(recipes, figures):
         unit = "" if row["metric"] == "accuracy" else " %"
         wanted = recipe.get("least", {})
         bits = f"{ratios['bits']:.2f}" if "bits" in ratios else ""
-        times = [f"{ratios[key]:.4g}x" + (f" (≥ {wanted[key]}x)" if key in wanted else "") if key in ratios else ""
+        times = [f"{ratios[key]:.4g}x" + (f" (≥ {wanted[key]}x)" if key in wanted else "") if ratios.get(key, 1) != 1 else ""
                  for key in ("weights", "macs", "speed")]
         asked = derived_wanted(recipe, unit)
         bold = "**" if holds and asked else ""
