@@ -22,6 +22,22 @@ size_t value_bytes(const Program& program, uint32_t value) {
   return static_cast<size_t>(whittle::runtime::bytes_of(program.value(value)));
 }
 
+whittle_value described(const Program& program, uint32_t value) {
+  const whittle::runtime::ValueRecord record = program.value(value);
+  whittle_value told = {};
+  told.type = static_cast<uint32_t>(record.type);
+  told.rank = record.rank;
+  static_assert(sizeof told.dims == sizeof record.dims);
+  __builtin_memcpy(told.dims, record.dims, sizeof told.dims);
+  __builtin_memcpy(&told.scale, &record.scale, sizeof told.scale);  // its bits: there may be no FPU
+  told.zero_point = record.zero_point;
+  return told;
+}
+
+static_assert(WHITTLE_S8 == static_cast<int>(whittle::runtime::Type::kS8) &&
+              WHITTLE_S16 == static_cast<int>(whittle::runtime::Type::kS16) &&
+              WHITTLE_F32 == static_cast<int>(whittle::runtime::Type::kF32));
+
 }  // namespace
 
 extern "C" {
@@ -67,6 +83,16 @@ const void* whittle_output(const whittle_program* stored, uint32_t number, void*
     *bytes = value_bytes(program, program.output(number));
   }
   return program.data(program.output(number), arena);
+}
+
+whittle_value whittle_input_value(const whittle_program* stored, uint32_t number) {
+  const Program program = open(stored);
+  return number < program.input_count() ? described(program, program.input(number)) : whittle_value{};
+}
+
+whittle_value whittle_output_value(const whittle_program* stored, uint32_t number) {
+  const Program program = open(stored);
+  return number < program.output_count() ? described(program, program.output(number)) : whittle_value{};
 }
 
 const char* whittle_status_text(whittle_status status) { return status_text(static_cast<Status>(status)); }

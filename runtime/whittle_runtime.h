@@ -40,6 +40,19 @@ uint32_t whittle_output_count(const whittle_program* program);
 void* whittle_input(const whittle_program* program, uint32_t number, void* arena, size_t* bytes);
 const void* whittle_output(const whittle_program* program, uint32_t number, void* arena, size_t* bytes);
 
+/* What an input or output is: docs/format.md's number of its type (0: there is none of that number), its extents, and
+ * for codes the grid that they lie on, real = scale (code - zero_point); else scale and zero_point are 0. */
+enum { WHITTLE_S8 = 1, WHITTLE_S16 = 2, WHITTLE_F32 = 4 };
+typedef struct whittle_value {
+  uint32_t type;
+  uint32_t rank;
+  uint32_t dims[8]; /* 0 beyond the rank */
+  float scale;
+  int32_t zero_point;
+} whittle_value;
+whittle_value whittle_input_value(const whittle_program* program, uint32_t number);
+whittle_value whittle_output_value(const whittle_program* program, uint32_t number);
+
 const char* whittle_status_text(whittle_status status);
 
 #ifdef __cplusplus

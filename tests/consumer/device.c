@@ -32,6 +32,10 @@ int main(int argc, char** argv) {
     return stop("the program needs a larger arena");
   }
 
+  if (whittle_input_value(&program, 0).type != WHITTLE_S8 || whittle_output_value(&program, 0).type != WHITTLE_S8) {
+    return stop("the program does not have 8-bit codes at both ends");
+  }
+
   file = fopen(argv[2], "rb");
   if (file == NULL) {
     return stop("cannot read the samples");

@@ -2,7 +2,9 @@
 
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <array>
+#include <bit>
 #include <cmath>
 #include <limits>
 
@@ -155,6 +157,21 @@ TEST_SUITE("program") {
     REQUIRE(whittle_output_count(&program) == 1);
     CHECK(whittle_input(&program, 1, arena.data(), nullptr) == nullptr);
     CHECK(whittle_output(&program, 1, arena.data(), nullptr) == nullptr);
+    const whittle_value in = whittle_input_value(&program, 0);
+    const whittle_value out = whittle_output_value(&program, 0);
+    Program opened;
+    REQUIRE(load(file.data(), file.size(), {}, opened) == Status::kOk);
+    for (const auto& [told, number] : {std::pair{in, opened.input(0)}, {out, opened.output(0)}}) {
+      const runtime::ValueRecord record = opened.value(number);
+      CHECK(told.type == static_cast<uint32_t>(record.type));
+      CHECK(told.rank == record.rank);
+      CHECK(std::equal(std::begin(told.dims), std::end(told.dims), record.dims));
+      CHECK(std::bit_cast<uint32_t>(told.scale) == record.scale);
+      CHECK(told.zero_point == record.zero_point);
+    }
+    CHECK(in.type == WHITTLE_S8);
+    CHECK(whittle_input_value(&program, 1).type == 0);
+    CHECK(whittle_output_value(&program, 7).type == 0);
     size_t bytes = 0;
     void* input = whittle_input(&program, 0, arena.data(), &bytes);
     REQUIRE(bytes == net.input_bytes.size());
