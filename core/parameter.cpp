@@ -84,6 +84,14 @@ GridsPtr TransformChain::grids() const {
   return last;
 }
 
+void TransformChain::set_factor(const Variable& factor) const {
+  for (const auto& slot : slots_) {
+    if (slot != nullptr) {
+      slot->set_factor(factor);
+    }
+  }
+}
+
 void TransformChain::train(bool on) const {
   for_each_transform(*this, [on](Transform& transform) { transform.train(on); });
 }

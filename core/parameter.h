@@ -49,6 +49,9 @@ class Transform {
   // kernel rounds straight to the grid of its result.
   virtual GridsPtr grids() const { return nullptr; }
 
+  // What a fold multiplies the rows of the weight by, [C]: said before the weight is read.
+  virtual void set_factor(const Variable& /*factor*/) {}
+
   // Statistics are learned in training mode only.
   virtual void train(bool /*on*/) {}
 
@@ -85,6 +88,7 @@ class TransformChain {
   Variable operator()(Variable x) const;           // an empty chain returns x itself
   Variable before(Stage stage, Variable x) const;  // through earlier stages alone
   GridsPtr grids() const;                          // of the last transform
+  void set_factor(const Variable& factor) const;   // to each
   void train(bool on) const;
 
  private:

@@ -32,8 +32,7 @@ class Fold : public Transform {
   bool live() const { return live_; }
   void freeze() { live_ = false; }
 
-  // f, [C]; the layer that owns the norm says it before it reads the weight.
-  void set_factor(const Variable& factor) { factor_ = factor; }
+  void set_factor(const Variable& factor) override { factor_ = factor; }
   // x, [C, ...], with the gradient of a frozen fold.
   Variable slowed(const Variable& x) const;
 

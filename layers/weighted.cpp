@@ -83,14 +83,14 @@ void WeightedLayer::reshape_parameters(const Shape& weight_shape) {
 
 Variable WeightedLayer::weight_before(Stage stage) {
   if (fold() != nullptr) {
-    fold()->set_factor(norm.factor());
+    weight.chain.set_factor(norm.factor());
   }
   return weight.chain.before(stage, weight.raw);
 }
 
 Variable WeightedLayer::effective_weight() {
   if (fold() != nullptr) {
-    fold()->set_factor(norm.factor());
+    weight.chain.set_factor(norm.factor());
   }
   return weight.value();
 }
@@ -99,7 +99,7 @@ Variable WeightedLayer::effective_bias() {
   if (fold() == nullptr) {
     return bias_value();
   }
-  fold()->set_factor(norm.factor());
+  weight.chain.set_factor(norm.factor());
   return norm.shift(fold()->slowed(bias_value()));
 }
 
@@ -110,7 +110,7 @@ Variable WeightedLayer::forward(std::span<const Variable> inputs) {
   }
   if (fold() != nullptr && fold()->live() && training()) {
     const Tensor factor = norm.constant_factor();
-    fold()->set_factor(factor);
+    weight.chain.set_factor(factor);
     const Variable added = bias.defined() ? mul(bias_value(), factor) : Variable();
     return norm.apply_scaled(weighted_sum(x, weight.value(), added, false), factor, act_);
   }

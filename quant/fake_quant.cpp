@@ -7,6 +7,7 @@
 
 #include "core/error.h"
 #include "core/json.h"
+#include "core/loops.h"
 #include "core/ops.h"
 #include "layers/trace.h"
 
@@ -98,6 +99,18 @@ GridsPtr FakeQuant::grids() const {
   return role_ == Role::kActivation ? make_grids({observer_.grid()}) : nullptr;
 }
 
+void FakeQuant::set_factor(const Variable& factor) {
+  const int64_t rows = factor.shape()[0];
+  if (!learns_step() || runs_ % rows != 0) {
+    return;  // one step for rows of several factors is a step of the folded weight
+  }
+  constexpr auto kLeastUnit = static_cast<real>(0x1p-20);  // of rows that a norm has turned off
+  unit_ = Tensor::empty({runs_});
+  for (int64_t i = 0; i < runs_; ++i) {
+    unit_.mutable_data()[i] = std::max(std::abs(factor.value().data()[i / (runs_ / rows)]), kLeastUnit);
+  }
+}
+
 GridsPtr FakeQuant::found_grids(const Tensor& x) const {
   return role_ == Role::kWeight ? weight_grids(x, spec_) : make_grids({observer_.grid()});
 }
@@ -105,8 +118,10 @@ GridsPtr FakeQuant::found_grids(const Tensor& x) const {
 GridsPtr FakeQuant::learned_grids() const {
   const Codes codes = codes_of(role_, spec_);
   Grids grids;
-  for (const real v : learned_.raw.value().values()) {
-    const float learned = std::max(std::abs(static_cast<float>(v)), kLeastStep);
+  const Tensor& values = learned_.raw.value();
+  for (int64_t i = 0; i < values.elements(); ++i) {
+    const real unit = unit_.defined() ? unit_.data()[i] : 1;
+    const float learned = std::max(static_cast<float>(std::abs(values.data()[i]) * unit), kLeastStep);
     if (learns_clip()) {
       grids.push_back({learned / static_cast<float>(codes.high - codes.low), codes.low, codes.low, codes.high});
     } else {
@@ -128,7 +143,7 @@ Variable FakeQuant::on_learned_step(const Variable& x) {
   const double n =
       static_cast<double>(x.value().elements()) / static_cast<double>(samples) / static_cast<double>(grids->size());
   const double factor = 1 / std::sqrt(n * std::max(1, codes.high));
-  const Variable steps = abs(learned_.value());
+  const Variable steps = unit_.defined() ? mul(abs(learned_.value()), unit_) : abs(learned_.value());
   return fake_quant_learned(x, clamp(steps, static_cast<real>(kLeastStep), std::numeric_limits<real>::max()), grids,
                             static_cast<real>(factor));
 }
@@ -152,7 +167,7 @@ void FakeQuant::adapt(const Tensor& value) {
     const GridsPtr grids = role_ == Role::kWeight ? weight_grids(value, plain) : make_grids({observer_.grid()});
     Tensor steps = Tensor::empty({static_cast<int64_t>(grids->size())});
     std::ranges::transform(*grids, steps.mutable_data(), [](const Grid& g) { return static_cast<real>(g.scale); });
-    learned_.raw.assign(steps);
+    learned_.raw.assign(unit_.defined() ? map(steps, unit_, [](real step, real unit) { return step / unit; }) : steps);
     if (role_ == Role::kActivation) {
       zero_point_ = Tensor::scalar(static_cast<real>((*grids)[0].zero_point)).reshape({1});
     }

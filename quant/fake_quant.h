@@ -11,8 +11,11 @@
 //   kFixed     quantized, on grids that no longer change
 //
 // A learned step or clip is a Parameter that any optimizer trains; it is fixed by kFixed as
-// well. Gradients pass straight through, with the clip's mask (core/ops.h: fake_quant) where
-// something can lie outside: not for min-max weights that adapt.
+// well. Steps of the rows of a folded weight are learned in units of the fold's |f|, as if the
+// weight were quantized before the fold: f follows statistics of what the quantized weight
+// gives, and with steps of their own rows that round to 0 would drive f and steps apart. Gradients pass straight
+// through, with the clip's mask (core/ops.h: fake_quant) where something can lie outside: not for min-max weights that
+// adapt.
 #pragma once
 
 #include "core/parameter.h"
@@ -35,6 +38,7 @@ class FakeQuant : public Transform {
   Stage stage() const override { return Stage::kFakeQuant; }
   Variable apply(const Variable& x) override;
   GridsPtr grids() const override;
+  void set_factor(const Variable& factor) override;
   void train(bool on) override { training_ = on; }
   Json spec() const override;
   void visit_state(const std::function<void(std::string_view, Tensor&)>& visit) override;
@@ -76,6 +80,7 @@ class FakeQuant : public Transform {
   bool on_ = true;
   Observer observer_;
   Parameter learned_;          // steps [n], or a clip [1]; or undefined
+  Tensor unit_;                // [n], what learned steps are multiplied by; undefined: 1
   Tensor scale_, zero_point_;  // fixed grids, [n] each
   // What the observer of an activation keeps: low and high of all, of the average, and half the histogram's limit, [5];
   // its counts as multiples of 2^24 and the rest, [2, bins].

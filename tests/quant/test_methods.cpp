@@ -170,6 +170,45 @@ TEST_SUITE("fold") {
 }
 
 TEST_SUITE("phases") {
+  TEST_CASE("learned steps of a folded weight: training gives the same, however large the fold's factor is") {
+    CAPTURE(test_seed());
+    const Tensor x = Tensor::normal({16, 6}, key_of("x"));
+    const auto trained = [&](double smaller) {
+      Linear layer({.in = 6, .out = 4, .norm = true});
+      initialize(layer, key_of("weights"));
+      for (int64_t c = 0; c < 4; ++c) {  // the same statistics seen from afar
+        const auto variance = static_cast<real>(c + 1);
+        layer.norm.running_variance.mutable_data()[c] = variance / static_cast<real>(smaller * smaller);
+        layer.norm.gamma.raw.mutable_data()[c] = static_cast<real>(c == 2 ? -0.7 : 1.5);
+      }
+      quant::prepare(layer, {1, 6},
+                     {.weights = {.bits = 2, .per = quant::Granularity::kChannel, .range = RangeRule::kLearnedStep}},
+                     {.live_norms = true});
+      layer.norm.options.momentum = 0;
+      (void)layer(Variable(x));
+      quant::adapt(layer);
+      const Variable y = layer(Variable(x));
+      backward(sum(mul(y, y)));
+      std::vector<Tensor> all{y.value(), layer.weight.raw.grad()};
+      for (const NamedParameter& named : layer.all_parameters()) {
+        if (named.name.ends_with("weight/fake_quant.step")) {
+          all.push_back(named.parameter->raw.value());
+          all.push_back(named.parameter->raw.grad());
+        }
+      }
+      REQUIRE(all.size() == 4);
+      return all;
+    };
+    const std::vector<Tensor> near = trained(1);
+    for (const double smaller : {4.0, 64.0}) {
+      const std::vector<Tensor> far = trained(smaller);
+      for (size_t i = 0; i < near.size(); ++i) {
+        CAPTURE(i);
+        CHECK(distance(near[i], far[i]) < 1e-3);  // epsilon counts for more where the variance is small
+      }
+    }
+  }
+
   TEST_CASE("observing changes nothing; a trace is no data") {
     CAPTURE(test_seed());
     const auto net = chain_net(key_of("observe"));
