@@ -62,8 +62,8 @@ Variable FakeQuant::apply(const Variable& x) {
     return fake_quant(x, sample_grids(x.value(), spec_));
   }
   // The zeros of a trace are no data.
-  if (role_ == Role::kActivation && (phase_ == Phase::kObserve || (phase_ == Phase::kAdapt && training_)) &&
-      Tracer::active() == nullptr) {
+  const bool follows = phase_ == Phase::kAdapt && training_ && !learns_step() && !learns_clip();
+  if (role_ == Role::kActivation && (phase_ == Phase::kObserve || follows) && Tracer::active() == nullptr) {
     observer_.observe(x.value());
   }
   if (phase_ == Phase::kObserve) {

@@ -199,7 +199,8 @@ GridsPtr sample_grids(const Tensor& x, const TensorSpec& spec) {
 Observer::Observer(const TensorSpec& spec) : spec_(spec) {}
 
 bool Observer::has_histogram() const {
-  return spec_.range == RangeRule::kPercentile || spec_.range == RangeRule::kMse || spec_.range == RangeRule::kEntropy;
+  return spec_.range == RangeRule::kPercentile || spec_.range == RangeRule::kMse ||
+         spec_.range == RangeRule::kEntropy || spec_.range == RangeRule::kLearnedStep;
 }
 
 void Observer::observe(const Tensor& batch) {
@@ -276,6 +277,7 @@ Range Observer::range() const {
     case RangeRule::kPercentile:
       return bins_.empty() ? all_ : by_percentile();
     case RangeRule::kMse:
+    case RangeRule::kLearnedStep:  // begins there: from the largest number a few codes would never come down
       return bins_.empty() ? all_ : by_error();
     case RangeRule::kEntropy:
       return bins_.empty() ? all_ : by_entropy();
