@@ -5,7 +5,6 @@
 #include <atomic>
 #include <cmath>
 #include <cstdio>
-#include <initializer_list>
 #include <map>
 #include <optional>
 #include <utility>
@@ -61,20 +60,24 @@ Shape one_of(const data::Dataset& data) {
   return data.batch(first).inputs.shape();
 }
 
+std::vector<quant::LayerBits> layer_bits(const WeightBits& bits, quant::RangeRule range) {
+  std::vector<quant::LayerBits> all;
+  for (const auto& [layer, few] : bits) {
+    all.push_back({.layer = layer, .weights = few, .range = range});
+  }
+  return all;
+}
+
 quant::TrainingPlan quantized_training(const WeightBits& bits) {
   quant::TrainingPlan plan = quant::parse_training("w8a8");
-  for (const auto& [layer, few] : bits) {
-    plan.spec.bits.push_back({.layer = layer, .weights = few, .range = quant::RangeRule::kLearnedStep});
-  }
+  plan.spec.bits = layer_bits(bits, quant::RangeRule::kLearnedStep);
   return plan;
 }
 
 void quantize_after_training(Module& model, const Shape& input, const data::Dataset& train, int64_t samples,
                              const WeightBits& bits = {}) {
   quant::QuantSpec spec = quant::usual_spec(8, 8);
-  for (const auto& [layer, few] : bits) {
-    spec.bits.push_back({.layer = layer, .weights = few, .range = quant::usual_spec(few, 8).weights.range});
-  }
+  spec.bits = layer_bits(bits, quant::usual_spec(kFewBits, 8).weights.range);
   quant::quantize(model, input, {.spec = spec}, calibration_batches(train, samples));
 }
 
@@ -250,29 +253,24 @@ class Search {
   bool train(Candidate& candidate, Net& net, bool is_new) {
     const size_t number = candidates_.size();
     const int64_t quantized_epochs = is_new ? few_epochs() : epochs_;
-    std::optional<FitResult> in_float = FitResult{};
-    if (is_new) {
-      in_float = fit_net(net, float_checkpoint(number), epochs_ - quantized_epochs, 1, {});
-    } else {
+    const auto finished = [&](const std::optional<FitResult>& part) {
+      for (const EpochRecord& record : part.has_value() ? part->history : std::vector<EpochRecord>{}) {
+        candidate.training_loss.push_back(record.train.loss);
+      }
+      return part.has_value();
+    };
+    if (!is_new) {
       save_net(net, float_checkpoint(number));
-    }
-    if (!in_float.has_value()) {
+    } else if (!finished(fit_net(net, float_checkpoint(number), epochs_ - quantized_epochs, 1, {}))) {
       return false;
     }
     Net after = copy_of(*net.model, net.description);
     const quant::TrainingPlan plan = quantized_training(candidate.bits);
     quant::prepare(*net.model, input_, plan.spec, {.live_norms = true});
     const std::filesystem::path quantized = file_of(options_.folder, number, ".qat.safetensors");
-    const std::optional<FitResult> in_integers =
-        fit_net(net, quantized, quantized_epochs, kQuantizedRate,
-                quantizing_hooks(plan, *net.model, input_, splits_.train, options_.fit.augment));
-    if (!in_integers.has_value()) {
+    const FitHooks hooks = quantizing_hooks(plan, *net.model, input_, splits_.train, options_.fit.augment);
+    if (!finished(fit_net(net, quantized, quantized_epochs, kQuantizedRate, hooks))) {
       return false;
-    }
-    for (const FitResult* part : std::initializer_list<const FitResult*>{&*in_float, &*in_integers}) {
-      for (const EpochRecord& record : part->history) {
-        candidate.training_loss.push_back(record.train.loss);
-      }
     }
     quantize_after_training(*after.model, input_, splits_.train, options_.calibration_samples, candidate.bits);
     const bool trained_is_better = training_loss(*net.model) <= training_loss(*after.model);
