@@ -90,6 +90,7 @@ TEST_SUITE("report") {
   // Checks that are skipped cannot fail, so where CI runs there must be D3 to draw with and chromium to look.
   TEST_CASE("CI has D3 and a browser") { CHECK((pages() || std::getenv("CI") == nullptr)); }
 
+  // Skipped where D3 is missing: every call would say just that. On CI the case above fails then.
   TEST_CASE("what is no document, model or store is refused in a sentence" * doctest::skip(!report::available())) {
     const TempFolder folder;
     CHECK(contains(refused(folder, {"report", "m.safetensors"}), "--out is missing"));
@@ -106,13 +107,16 @@ TEST_SUITE("report") {
     CHECK_FALSE(std::filesystem::exists(folder / "r.html"));
   }
 
+  // Skipped where D3 is there: the library is inside the command and cannot be taken away. The sentence is of builds
+  // without it.
   TEST_CASE("without D3 there is a sentence and no page" * doctest::skip(report::available())) {
     const TempFolder folder;
     CHECK(
         contains(refused(folder, {"report", "m.safetensors", "--out", folder / "r.html"}), "install Debian's node-d3"));
   }
 
-  // The others that look at pages rely on this.
+  // The others that look at pages rely on this. Skipped where there is no chromium to open a page; on CI the first case
+  // fails then.
   TEST_CASE("an error on a page is noticed" * doctest::skip(!report::Browser::available())) {
     const report::Browser browser;
     std::ofstream(browser.folder() / "bad.html")
@@ -122,6 +126,8 @@ TEST_SUITE("report") {
     CHECK(contains(shown.log, "CONSOLE"));
   }
 
+  // Skipped, as those below, where D3 or chromium is missing: there is no page, or nobody to look. On CI the first case
+  // fails then.
   TEST_CASE("a compression: the verdict comes first" * doctest::skip(!pages())) {
     const TempFolder folder;
     std::ofstream(folder / "c.json") << compressed();
@@ -135,6 +141,7 @@ TEST_SUITE("report") {
     CHECK(contains(contents(folder / "c.html"), "Redistribution and use in source and binary forms"));
   }
 
+  // Skipped where nobody can look at a page, which CI does not allow.
   TEST_CASE("compress --report: one page with what was tried, what could be and what was kept" *
             doctest::skip(!pages())) {
     const TempFolder folder;
@@ -154,12 +161,14 @@ TEST_SUITE("report") {
     CHECK(sum == std::filesystem::file_size(folder / "m.wtl"));
   }
 
+  // Skipped where nobody can look at a page, which CI does not allow.
   TEST_CASE("an empty document makes a page" * doctest::skip(!pages())) {
     const TempFolder folder;
     report::write_html({{"format", "whittle-report"}, {"version", 1}}, folder / "r.html");
     CHECK(contains(opened(folder / "r.html"), "Nothing was measured."));
   }
 
+  // Skipped where nobody can look at a page, which CI does not allow.
   TEST_CASE("names are text, whatever they look like" * doctest::skip(!pages())) {
     const TempFolder folder;
     const std::string evil =
@@ -182,6 +191,7 @@ TEST_SUITE("report") {
     CHECK(result["text"] == evil);
   }
 
+  // Skipped where nobody can look at a page, which CI does not allow.
   TEST_CASE("a model is measured: parts sum to the file, every chart is drawn" * doctest::skip(!pages())) {
     const TempFolder folder;
     train(folder, "m.safetensors", {});
@@ -232,7 +242,8 @@ TEST_SUITE("report") {
     CHECK(contains(opened(folder / "q.html"), "The model is quantized already"));
   }
 
-  // With the mouse: down, over a part of the axis, up.
+  // With the mouse: down, over a part of the axis, up. Skipped where nobody can look at a page or there is no SQLite
+  // for runs, neither of which CI allows.
   TEST_CASE("brushing an axis picks runs" * doctest::skip(!pages() || !apps::RunStore::available())) {
     const TempFolder folder;
     const std::string db = folder / "runs.db";
