@@ -141,7 +141,7 @@ void train(Options& options, Recorder& run) {
   }
   const data::DataInfo about = options.data.info();
   if (data::is_own(options.data.name) && !about.images) {
-    options.data.task = about.regression ? "number" : "classes";  // remembered: other files may look otherwise
+    options.data.own.task = about.regression ? "number" : "classes";  // remembered: other files may look otherwise
   }
   FitOptions& fit_options = options.fit;
   fit_options.momentum = options.momentum.value_or(fit_options.momentum);

@@ -18,22 +18,21 @@ constexpr double kDefaultShare = -1;  // in text: the data set's own
 data::LoadOptions DataArguments::load_options() const {
   require(protocol == "own" || protocol == "edge", "data", "there is no protocol '", protocol,
           "'; there are own and edge");
-  require(task.empty() || task == "classes" || task == "number", "data", "there is no task '", task,
+  require(own.task.empty() || own.task == "classes" || own.task == "number", "data", "there is no task '", own.task,
           "'; there are classes and number");
-  require(std::ranges::count(data_names(), name) == 0 ||
-              (target.empty() && drop.empty() && task.empty() && size.empty() && !grey),
-          "data", name, ": --target, --drop, --task, --image-size and --grey are for files of your own");
+  require(std::ranges::count(data_names(), name) == 0 || own == OwnArguments{}, "data", name,
+          ": --target, --drop, --task, --image-size and --grey are for files of your own");
   return {.data_dir = dir,
           .seed = seed,
           .protocol = protocol == "edge" ? data::Protocol::kEdge : data::Protocol::kOwn,
           .validation = validation,
           .standardize_target = standardize_target,
           .first_training = first,
-          .own = {.target = target,
-                  .drop = drop,
-                  .classify = task.empty() ? std::nullopt : std::optional(task == "classes"),
-                  .channels = grey ? 1 : 3,
-                  .size = size,
+          .own = {.target = own.target,
+                  .drop = own.drop,
+                  .classify = own.task.empty() ? std::nullopt : std::optional(own.task == "classes"),
+                  .channels = own.grey ? 1 : 3,
+                  .size = own.size,
                   .network = {}},
           .whole = whole};
 }
@@ -48,7 +47,8 @@ std::string DataArguments::text() const {
     json["standardize_target"] = true;
   }
   if (data::is_own(name)) {
-    json["own"] = {{"target", target}, {"drop", drop}, {"task", task}, {"size", size}, {"grey", grey}};
+    json["own"] = {
+        {"target", own.target}, {"drop", own.drop}, {"task", own.task}, {"size", own.size}, {"grey", own.grey}};
   }
   return json.dump();
 }
@@ -65,11 +65,11 @@ DataArguments DataArguments::from_text(const std::string& text) {
                             .first = j.at("first").get<int64_t>(),
                             .standardize_target = j.value("standardize_target", false)};
     if (const auto own = j.find("own"); own != j.end()) {
-      arguments.target = own->at("target").get<std::string>();
-      arguments.drop = own->at("drop").get<std::vector<std::string>>();
-      arguments.task = own->at("task").get<std::string>();
-      arguments.size = own->at("size").get<std::vector<int64_t>>();
-      arguments.grey = own->at("grey").get<bool>();
+      arguments.own = {.target = own->at("target").get<std::string>(),
+                       .drop = own->at("drop").get<std::vector<std::string>>(),
+                       .task = own->at("task").get<std::string>(),
+                       .size = own->at("size").get<std::vector<int64_t>>(),
+                       .grey = own->at("grey").get<bool>()};
     }
     return arguments;
   } catch (const Json::exception& error) {
@@ -124,14 +124,9 @@ DataArguments data_arguments_of(const char* verb, const std::string& file, const
   }
   // Another file of one's own is read as that of the training was.
   DataArguments other = given;
-  if (!data::is_own(arguments.name)) {
-    return other;
+  if (data::is_own(arguments.name)) {
+    other.own = arguments.own;
   }
-  other.target = arguments.target;
-  other.drop = arguments.drop;
-  other.task = arguments.task;
-  other.size = arguments.size;
-  other.grey = arguments.grey;
   return other;
 }
 
@@ -169,16 +164,16 @@ void add_preparation_arguments(CLI::App& verb, DataArguments& arguments) {
 }
 
 void add_own_arguments(CLI::App& verb, DataArguments& arguments) {
-  verb.add_option("--target", arguments.target, "Your own table: the column to predict");
-  verb.add_option("--drop", arguments.drop, "Your own table: columns that are no inputs")
+  verb.add_option("--target", arguments.own.target, "Your own table: the column to predict");
+  verb.add_option("--drop", arguments.own.drop, "Your own table: columns that are no inputs")
       ->delimiter(',')
       ->allow_extra_args(false)
       ->type_name("NAME,NAME");
-  offer(verb.add_option("--task", arguments.task,
+  offer(verb.add_option("--task", arguments.own.task,
                         "Your own table: classes or number (default: what the target looks like)"),
         {"classes", "number"});
-  add_list(verb, "--image-size", arguments.size, "Your own pictures: height and width they are resized to");
-  verb.add_flag("--grey", arguments.grey, "Your own pictures: one channel in place of three");
+  add_list(verb, "--image-size", arguments.own.size, "Your own pictures: height and width they are resized to");
+  verb.add_flag("--grey", arguments.own.grey, "Your own pictures: one channel in place of three");
 }
 
 Shape one_sample(const Shape& sample) {

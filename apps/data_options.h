@@ -12,6 +12,17 @@
 
 namespace whittle::apps {
 
+// What is in a file or folder of one's own.
+struct OwnArguments {
+  std::string target{};
+  std::vector<std::string> drop{};
+  std::string task{};           // classes or number; empty: what the target looks like
+  std::vector<int64_t> size{};  // of pictures
+  bool grey = false;
+
+  friend bool operator==(const OwnArguments&, const OwnArguments&) = default;
+};
+
 struct DataArguments {
   std::string name;
   std::string dir;
@@ -20,14 +31,8 @@ struct DataArguments {
   std::optional<double> validation;  // share; the data set's default if not said
   int64_t first = 0;
   bool standardize_target = false;  // regression
-
-  // Of a file or folder of one's own.
-  std::string target{};
-  std::vector<std::string> drop{};
-  std::string task{};           // classes or number; empty: what the target looks like
-  std::vector<int64_t> size{};  // of pictures
-  bool grey = false;
-  bool whole = false;  // not remembered
+  OwnArguments own{};
+  bool whole = false;  // a file of one's own is one set; not remembered
 
   data::DataInfo info() const { return data::info(name, load_options()); }
   data::LoadOptions load_options() const;
@@ -38,7 +43,7 @@ struct DataArguments {
 void add_data_arguments(CLI::App& verb, DataArguments& arguments);
 // How training prepares data. Other verbs prepare it as the checkpoint says.
 void add_preparation_arguments(CLI::App& verb, DataArguments& arguments);
-// What is in a file or folder of one's own. Other verbs know it from the checkpoint.
+// Of a file or folder of one's own. Other verbs know it from the checkpoint.
 void add_own_arguments(CLI::App& verb, DataArguments& arguments);
 
 // Metadata keys of checkpoints.
