@@ -140,15 +140,15 @@ class Team {
 
 class Bench {
  public:
-  Bench(const std::string& path, int threads, size_t samples)
-      : team_(threads),
-        engine_(read_file(path), {.threads = team_.threads()}),
+  Bench(Team& team, const Engine& engine, size_t samples)
+      : team_(team),
+        engine_(engine),
         in_bytes_(bytes_of(engine_.program().value(engine_.program().input(0)))),
         out_bytes_(bytes_of(engine_.program().value(engine_.program().output(0)))),
         runs_(samples / batch()) {
     if (runs_ == 0 || samples % batch() != 0) {
-      throw std::runtime_error("a run of '" + path + "' computes " + std::to_string(batch()) +
-                               " samples, which do not divide " + std::to_string(samples));
+      throw std::runtime_error("a run computes " + std::to_string(batch()) + " samples, which do not divide " +
+                               std::to_string(samples));
     }
     input_.resize(runs_ * in_bytes_);
     output_.resize(runs_ * out_bytes_);
@@ -206,8 +206,8 @@ class Bench {
   }
 
  private:
-  Team team_;
-  Engine engine_;
+  Team& team_;
+  const Engine& engine_;
   size_t in_bytes_, out_bytes_;
   size_t runs_;
   std::vector<uint8_t> input_, output_;
@@ -235,9 +235,11 @@ void run(Bench& bench, int64_t warm, int64_t steps, double baseline) {
 
 int serve(const std::string& path, int threads, size_t samples) {
   const double baseline = megabytes("VmRSS:");
+  Team team(threads);
   const auto start = Clock::now();
-  Bench bench(path, threads, samples);
+  const Engine engine(path, {.threads = team.threads()});
   const double load = milliseconds_since(start);
+  Bench bench(team, engine, samples);
   const auto first = Clock::now();
   bench.step();
   const double first_run = milliseconds_since(first);

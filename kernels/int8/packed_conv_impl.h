@@ -129,13 +129,8 @@ struct PackedConv {
     const Window& w = s.window;
     const int32_t channels = op.shape.out_channels;
     const int32_t row = op.shape.window.kernel_w * s.in_channels;  // weights in one of the filter
+    const int32_t taps = row / plan.runs;                          // that one run meets
     const int32_t filter = w.kernel_h * row;
-    // Of code k of a run: those of the second pixel, if pixels share a vector, begin where its window does.
-    const auto weight = [&](int32_t o, int32_t run, int32_t k) {
-      const int32_t at = k - o / channels * op.shape.window.stride_w * s.in_channels;
-      const bool real = o < s.out_channels && k < plan.run && at >= 0 && at < row;
-      return static_cast<Weight>(real ? rows[o % channels][run * (row / plan.runs) + at] : 0);
-    };
     *reinterpret_cast<Plan*>(packed) = plan;
     auto* const bias = reinterpret_cast<int32_t*>(packed + kBiasAt);
     const int32_t shift = V::shift(op.x_zero_point);
@@ -154,14 +149,22 @@ struct PackedConv {
     for (int32_t block = 0; block < plan.blocks; block += plan.together) {
       const int32_t together = plan.blocks - block < plan.together ? plan.blocks - block : plan.together;
       for (int32_t run = 0; run < w.kernel_h * plan.runs; ++run) {
-        for (int32_t i = 0; i < plan.steps * kStep; i += kInWord) {
-          for (int32_t lane = 0; lane < together * kLanes; ++lane) {
-            const int32_t o = block * kLanes + lane;
-            for (int32_t k = i; k < i + kInWord; ++k) {
-              *to++ = weight(o, run, k);
+        for (int32_t lane = 0; lane < together * kLanes; ++lane) {
+          const int32_t o = block * kLanes + lane;
+          // Those of the second pixel, if pixels share a vector, begin where its window does.
+          const int32_t begin = o / channels * op.shape.window.stride_w * s.in_channels;
+          const int32_t end = o < s.out_channels ? begin + taps : begin;
+          const auto weights = rows[o % channels];
+          for (int32_t k = 0; k < plan.steps * kStep; k += kInWord) {
+            Weight word[kInWord];
+            for (int32_t i = 0; i < kInWord; ++i) {
+              const bool real = begin <= k + i && k + i < end;
+              word[i] = static_cast<Weight>(real ? weights[run * taps + k + i - begin] : 0);
             }
+            __builtin_memcpy(to + (k / kInWord * together * kLanes + lane) * kInWord, word, sizeof word);
           }
         }
+        to += together * kLanes * plan.steps * kStep;
       }
     }
   }

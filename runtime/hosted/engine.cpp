@@ -1,8 +1,10 @@
 #include "runtime/hosted/engine.h"
 
 #include <cstring>
+#include <fstream>
 #include <new>
 #include <stdexcept>
+#include <system_error>
 #include <utility>
 
 #include "runtime/hosted/choose.h"
@@ -15,9 +17,9 @@ constexpr std::align_val_t kBlockAlignment{64};
 
 [[noreturn]] void refuse(const std::string& reason) { throw std::invalid_argument("[engine] " + reason); }
 
-void require_ok(Status status) {
+void require_ok(Status status, const std::string& file = {}) {
   if (status != Status::kOk) {
-    refuse(status_text(status));
+    refuse(file + status_text(status));
   }
 }
 
@@ -43,17 +45,40 @@ struct Engine::Context {
   Context* next;
 };
 
-Engine::Engine(std::span<const uint8_t> file, const EngineOptions& options)
-    : file_(make_block(file.size())), kernels_(choose_kernels(options.kernels)) {
+Engine::File Engine::copy_of(std::span<const uint8_t> file) {
+  File copy{.name = {}, .bytes = make_block(file.size()), .size = file.size()};
+  if (!file.empty()) {
+    std::memcpy(copy.bytes.get(), file.data(), file.size());
+  }
+  return copy;
+}
+
+Engine::File Engine::contents_of(const std::filesystem::path& path) {
+  std::error_code failure;
+  const uintmax_t size = std::filesystem::file_size(path, failure);
+  std::ifstream stream(path, std::ios::binary);
+  if (failure || !stream) {
+    refuse("cannot read '" + path.string() + "'" + (failure ? ": " + failure.message() : ""));
+  }
+  File file{.name = path.string() + ": ", .bytes = make_block(size), .size = static_cast<size_t>(size)};
+  if (!stream.read(reinterpret_cast<char*>(file.bytes.get()), static_cast<std::streamsize>(size))) {
+    refuse("cannot read '" + path.string() + "'");
+  }
+  return file;
+}
+
+Engine::Engine(std::span<const uint8_t> file, const EngineOptions& options) : Engine(copy_of(file), options) {}
+
+Engine::Engine(const std::filesystem::path& file, const EngineOptions& options) : Engine(contents_of(file), options) {}
+
+Engine::Engine(File file, const EngineOptions& options)
+    : file_(std::move(file.bytes)), kernels_(choose_kernels(options.kernels)) {
   if (options.threads.count < 1 || (options.threads.count > 1 && options.threads.run == nullptr)) {
     refuse("there are " + std::to_string(options.threads.count) +
            " threads, or nothing to run them; at least 1 is wanted");
   }
-  if (!file.empty()) {
-    std::memcpy(file_.get(), file.data(), file.size());
-  }
   const LoadOptions load_options{.features = kernels_.features(), .max_arena_bytes = options.max_arena_bytes};
-  require_ok(load(file_.get(), file.size(), load_options, program_));
+  require_ok(load(file_.get(), file.size, load_options, program_), file.name);
   const PackSize size = pack_size(program_, kernels_);
   packed_ = make_block(size.packed_bytes);
   pack(program_, kernels_, packed_.get());

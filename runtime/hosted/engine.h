@@ -1,6 +1,6 @@
 // A program that any number of threads may run at once.
 //
-//   const Engine engine(read_file("net.wtl"));
+//   const Engine engine("net.wtl");                // or from bytes that are in memory, which it copies
 //   engine.run(image, scores);                     // copies in and out
 //
 //   Engine::Lease lease = engine.acquire();        // or without copies
@@ -17,6 +17,7 @@
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
+#include <filesystem>
 #include <memory>
 #include <span>
 #include <string>
@@ -36,6 +37,7 @@ class Engine {
 
  public:
   explicit Engine(std::span<const uint8_t> file, const EngineOptions& options = {});
+  explicit Engine(const std::filesystem::path& file, const EngineOptions& options = {});
   ~Engine();
   Engine(const Engine&) = delete;
   Engine& operator=(const Engine&) = delete;
@@ -71,7 +73,16 @@ class Engine {
     void operator()(uint8_t* block) const;
   };
   using Block = std::unique_ptr<uint8_t, Free>;
+  struct File {
+    std::string name;  // in front of what is wrong with it; of bytes in memory: empty
+    Block bytes;
+    size_t size;
+  };
   static Block make_block(uint64_t bytes);
+  static File copy_of(std::span<const uint8_t> file);
+  static File contents_of(const std::filesystem::path& path);
+
+  Engine(File file, const EngineOptions& options);
 
   Context* make_context() const;
   Kernels kernels_of(Context& context) const;

@@ -3,6 +3,8 @@
 #include <doctest/doctest.h>
 
 #include <atomic>
+#include <filesystem>
+#include <fstream>
 #include <thread>
 
 #include "kernels/names.h"
@@ -11,6 +13,7 @@
 #include "tests/support/message.h"
 #include "tests/support/news.h"
 #include "tests/support/seed.h"
+#include "tests/support/temp_folder.h"
 
 namespace whittle {
 
@@ -54,6 +57,31 @@ TEST_SUITE("engine") {
       thread.join();
     }
     CHECK(wrong.load() == 0);
+  }
+
+  TEST_CASE("a file is read as its bytes are; what is wrong with one is said with its name") {
+    Net net = small_net(RngKey{.seed = 4});
+    const std::vector<uint8_t> file = net.finish();
+    const TempFolder folder;
+    const std::filesystem::path path = folder / "net.wtl";
+    const auto write = [&](std::span<const uint8_t> bytes) {
+      std::ofstream(path, std::ios::binary)
+          .write(reinterpret_cast<const char*>(bytes.data()), static_cast<std::streamsize>(bytes.size()));
+    };
+    write(file);
+    const Engine engine(path);
+    std::vector<uint8_t> output(net.expected_bytes.size());
+    engine.run(net.input_bytes, output);
+    CHECK(output == net.expected_bytes);
+
+    write(std::span(file).first(file.size() - 1));
+    CHECK(reason([&] { const Engine refused(path); }) ==
+          "[engine] " + path.string() + ": " + runtime::status_text(runtime::Status::kTruncated));
+    write({});
+    CHECK(reason([&] { const Engine refused(path); }) ==
+          "[engine] " + path.string() + ": " + runtime::status_text(runtime::Status::kTruncated));
+    CHECK(reason([&] { const Engine refused(folder / "none.wtl"); }).starts_with("[engine] cannot read '"));
+    CHECK(reason([&] { const Engine refused(folder.path()); }).starts_with("[engine] cannot read '"));
   }
 
   TEST_CASE("a run allocates nothing; an arena more only where one more is in use") {
@@ -144,7 +172,7 @@ TEST_SUITE("engine") {
     CHECK(reason([&] { Engine engine(net.finish(), {.kernels = "none such"}); }) ==
           "[kernels] no kernel table called 'none such' runs here, only " +
               std::string(kernels::names_that_run_here().text));
-    CHECK(reason([&] { Engine engine({}); }) == "[engine] the program is cut off");
+    CHECK(reason([&] { Engine engine(std::vector<uint8_t>{}); }) == "[engine] the program is cut off");
     CHECK(reason([&] { Engine engine(net.finish(), {.max_arena_bytes = 16}); }) ==
           "[engine] the program has too many records or needs more arena than allowed");
   }
