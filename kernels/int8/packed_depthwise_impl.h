@@ -69,11 +69,10 @@ struct PackedDepthwise {
     return plan;
   }
 
-  // Packed: biases, multipliers, then for every register of a period [row of a pair][column of the filter][word][4]
-  // vectors of weights.
-  static int64_t words_of_rows(const ConvShape& s, const Plan& plan) {
-    return int64_t{2} * s.window.kernel_w * kWords * plan.period;
-  }
+  // Packed: for every register of a period four vectors of biases, four of multipliers, and of weights
+  // [row of a pair][column of the filter][word][4].
+  static constexpr int64_t kVector = kLanes * 4;  // bytes
+  static constexpr int64_t bytes_of_register(int64_t columns) { return (2 + 2 * columns * kWords) * 4 * kVector; }
 
   static PackedNeeds needs(const Op& op) {
     const ConvShape& s = op.shape;
@@ -83,7 +82,7 @@ struct PackedDepthwise {
     }
     const int64_t products =
         int64_t{s.batch} * s.window.out_h * s.window.out_w * s.window.kernel_h * s.window.kernel_w * s.out_channels;
-    return {.packed_bytes = round_up((2 * plan.period + words_of_rows(s, plan)) * 4, 64),
+    return {.packed_bytes = plan.period / kBytes * bytes_of_register(s.window.kernel_w),
             .scratch_bytes = round_up(plan.ring * plan.row * static_cast<int64_t>(sizeof(Code)), 64),
             .parts = parts_worth(int64_t{s.batch} * s.window.out_h, products, kLeastProducts)};
   }
@@ -93,15 +92,15 @@ struct PackedDepthwise {
     const ConvShape& s = op.shape;
     const Window& w = s.window;
     const Plan plan = plan_of(s);
-    auto* const bias = reinterpret_cast<int32_t*>(packed);
-    auto* const multipliers = reinterpret_cast<uint32_t*>(packed) + plan.period;
-    auto* weights = reinterpret_cast<Weight*>(packed + 8 * plan.period);
     const int32_t taps = w.kernel_h * w.kernel_w;
-    for (int64_t at = 0; at < plan.period; at += kBytes) {
+    for (int64_t at = 0; at < plan.period; at += kBytes, packed += bytes_of_register(w.kernel_w)) {
+      auto* const bias = reinterpret_cast<int32_t*>(packed);
+      auto* const multipliers = reinterpret_cast<uint32_t*>(packed + 4 * kVector);
+      auto* weights = reinterpret_cast<Weight*>(packed + 8 * kVector);
       const auto channel = [&](int32_t k) { return static_cast<int32_t>((at + V::woven(k)) % plan.channels); };
       for (int32_t k = 0; k < kBytes; ++k) {
-        bias[at + k] = bias_for_shifted_codes(op, rows[channel(k)], V::shift(op.x_zero_point), channel(k), taps);
-        multipliers[at + k] = op.multipliers[channel(k)];
+        bias[k] = bias_for_shifted_codes(op, rows[channel(k)], V::shift(op.x_zero_point), channel(k), taps);
+        multipliers[k] = op.multipliers[channel(k)];
       }
       for (int32_t below = 0; below < 2; ++below) {
         for (int32_t v = 0; v < w.kernel_w; ++v) {
@@ -125,10 +124,8 @@ struct PackedDepthwise {
     Flat flat = {};
     flat.columns = w.kernel_w;
     flat.count = int64_t{w.out_w} * plan.channels;
-    flat.period = plan.period;
-    flat.bias = reinterpret_cast<const int32_t*>(packed);
-    flat.multipliers = reinterpret_cast<const float*>(packed) + plan.period;
-    flat.weights = packed + 8 * plan.period;
+    flat.packed = packed;
+    flat.end = packed + plan.period / kBytes * bytes_of_register(w.kernel_w);
     flat.range = op.range;
     for (int32_t v = 0; v < w.kernel_w; ++v) {
       const int64_t column = int64_t{v} * w.dilation_w;
@@ -174,10 +171,8 @@ struct PackedDepthwise {
   struct Flat {
     int32_t columns;  // of the filter
     int64_t count;    // results in a row
-    int64_t period;
-    const int32_t* bias;
-    const float* multipliers;
-    const uint8_t* weights;
+    const uint8_t* packed;
+    const uint8_t* end;
     const Code* rows[4];
     int64_t at[kMostColumns];  // what result 0 multiplies with each column
     CodeRange range;
@@ -196,20 +191,19 @@ struct PackedDepthwise {
   // The codes behind the last result are there, as scratch, and what becomes of them is not stored.
   template <int kRows, int kColumns>
   static void results(const Flat& flat, int8_t* y, int8_t* below) {
-    constexpr int64_t kVector = kLanes * 4;  // bytes
     constexpr int64_t kRow = kColumns * kWords * 4 * kVector;
     const Requantize<V> requantize(flat.range);
-    int64_t k = 0;
+    const uint8_t* packed = flat.packed;
     for (int64_t i = 0; i < flat.count; i += kBytes) {
       Ints acc[kRows][4];
 #pragma GCC unroll 4
       for (int q = 0; q < 4; ++q) {
+        const Ints bias = V::load(packed + q * kVector);
 #pragma GCC unroll 2
         for (int r = 0; r < kRows; ++r) {
-          acc[r][q] = V::load(flat.bias + k + q * kLanes);
+          acc[r][q] = bias;
         }
       }
-      const uint8_t* const weights = flat.weights + k / kBytes * 2 * kRow;
 #pragma GCC unroll 8
       for (int v = 0; v < kColumns; ++v) {
         Ints groups[kWords][4];
@@ -220,18 +214,22 @@ struct PackedDepthwise {
           for (int q = 0; q < 4; ++q) {
 #pragma GCC unroll 2
             for (int r = 0; r < kRows; ++r) {
-              const uint8_t* const at = weights + r * kRow + ((v * kWords + word) * 4 + q) * kVector;
+              const uint8_t* const at = packed + 8 * kVector + r * kRow + ((v * kWords + word) * 4 + q) * kVector;
               V::multiply_add(acc[r][q], groups[word][q], V::load(at));
             }
           }
         }
       }
+#pragma GCC unroll 4
+      for (int q = 0; q < 4; ++q) {
+        const typename V::Reals multiplier = V::load_reals(reinterpret_cast<const float*>(packed) + (4 + q) * kLanes);
+#pragma GCC unroll 2
+        for (int r = 0; r < kRows; ++r) {
+          acc[r][q] = requantize.scaled(acc[r][q], multiplier);
+        }
+      }
 #pragma GCC unroll 2
       for (int r = 0; r < kRows; ++r) {
-#pragma GCC unroll 4
-        for (int q = 0; q < 4; ++q) {
-          acc[r][q] = requantize.scaled(acc[r][q], V::load_reals(flat.multipliers + k + q * kLanes));
-        }
         const typename V::Bytes codes = V::unwoven(requantize.codes(acc[r][0], acc[r][1], acc[r][2], acc[r][3]));
         int8_t* const to = (r == 0 ? y : below) + i;
         if (flat.count - i >= kBytes) {
@@ -240,7 +238,8 @@ struct PackedDepthwise {
           V::store_bytes(to, flat.count - i, codes);
         }
       }
-      k = k + kBytes == flat.period ? 0 : k + kBytes;
+      packed += bytes_of_register(kColumns);
+      packed = packed == flat.end ? flat.packed : packed;
     }
   }
 
