@@ -60,6 +60,24 @@ whittle_status whittle_run(const whittle_program* stored, void* arena, size_t ar
   return static_cast<whittle_status>(run(open(stored), whittle::runtime::best_kernels(), arena, arena_bytes));
 }
 
+whittle_pack_sizes whittle_pack_size(const whittle_program* stored) {
+  const whittle::runtime::PackSize size = pack_size(open(stored), whittle::runtime::best_kernels());
+  return {.packed_bytes = static_cast<size_t>(size.packed_bytes),
+          .scratch_bytes = static_cast<size_t>(size.scratch_bytes)};
+}
+
+void whittle_pack(const whittle_program* stored, void* packed) {
+  pack(open(stored), whittle::runtime::best_kernels(), static_cast<uint8_t*>(packed));
+}
+
+whittle_status whittle_run_packed(const whittle_program* stored, const void* packed, void* scratch, void* arena,
+                                  size_t arena_bytes) {
+  whittle::runtime::Kernels kernels = whittle::runtime::best_kernels();
+  kernels.packed = static_cast<const uint8_t*>(packed);
+  kernels.scratch = static_cast<uint8_t*>(scratch);
+  return static_cast<whittle_status>(run(open(stored), kernels, arena, arena_bytes));
+}
+
 uint32_t whittle_input_count(const whittle_program* stored) { return open(stored).input_count(); }
 uint32_t whittle_output_count(const whittle_program* stored) { return open(stored).output_count(); }
 

@@ -9,7 +9,7 @@
  *
  * Bytes and arena begin at multiples of 16. The bytes stay where they are and outlive the
  * program. Nothing is allocated. Several threads may run one program, each with an arena of
- * its own. Kernels are the best of this build.
+ * its own. Kernels are the best of this build; whittle_pack() lets them be fast.
  */
 #ifndef WHITTLE_RUNTIME_H
 #define WHITTLE_RUNTIME_H
@@ -32,6 +32,19 @@ typedef uint32_t whittle_status;
 whittle_status whittle_load(whittle_program* program, const void* bytes, size_t size);
 size_t whittle_arena_bytes(const whittle_program* program);
 whittle_status whittle_run(const whittle_program* program, void* arena, size_t arena_bytes);
+
+/* Weights in the order that vector kernels want: with AVX2 or AVX-512 convolutions and fully connected layers are tens
+ * of times faster so. Packed once, and shared by all threads; scratch is for one run at a time. Both begin at multiples
+ * of 64, and may have no bytes at all.
+ */
+typedef struct whittle_pack_sizes {
+  size_t packed_bytes;
+  size_t scratch_bytes;
+} whittle_pack_sizes;
+whittle_pack_sizes whittle_pack_size(const whittle_program* program);
+void whittle_pack(const whittle_program* program, void* packed);
+whittle_status whittle_run_packed(const whittle_program* program, const void* packed, void* scratch, void* arena,
+                                  size_t arena_bytes);
 
 /* Where in the arena an input or output lies, and its bytes if `bytes` is not null. Null if there is none of that
  * number. */

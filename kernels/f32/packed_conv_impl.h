@@ -61,6 +61,10 @@ struct PackedConvF32 {
     int64_t row;      // in a row
     bool pointwise;   // the whole batch is one long row
     int64_t at_once;  // rows of results whose frame is copied at once
+    // What parts are: results, or tiles of channels of the only one. (Half the channels of all results for each of two
+    // threads took longer than half the results, whose weights they share on their way from memory.)
+    bool by_channels;
+    int64_t units;
   };
 
   static Plan plan_of(const ConvShape& s) {
@@ -87,7 +91,12 @@ struct PackedConvF32 {
     constexpr int64_t kNear = 24 * 1024 / sizeof(float);  // what stays in the first-level cache
     const bool near = plan.depth * kWidth * Kit::kBlocks <= kNear;
     plan.together = plan.results == 1 ? Tiles::kMostBlocks : near ? Kit::kBlocks : Kit::kLongBlocks;
-    plan.together = plan.blocks < plan.together ? plan.blocks : plan.together;
+    plan.together = least(plan.blocks, plan.together);
+    plan.by_channels = s.groups == 1 && plan.images * plan.results == 1;
+    if (plan.by_channels && plan.depth * plan.out >= 2 * kLeastProducts) {
+      plan.together = least(plan.together, (plan.blocks + 1) / 2);  // so that there is a tile for another thread
+    }
+    plan.units = plan.by_channels ? (plan.blocks + plan.together - 1) / plan.together : plan.images * plan.results;
     // Where all weights are near, the frame is, too.
     plan.at_once = plan.depth * kWidth * plan.blocks <= kNear ? rows_at_once(plan, s, kNear) : w.out_h;
     return plan;
@@ -118,8 +127,8 @@ struct PackedConvF32 {
     PackedNeeds result;
     result.packed_bytes = round_up(s.groups * group_size(plan) * int64_t{sizeof(float)}, 64);
     result.scratch_bytes = frame_bytes(plan, s, plan.at_once);
-    const int64_t parts = plan.images * plan.results;
-    result.parts = parts_worth(parts, parts * plan.depth * s.out_channels, kLeastProducts);
+    const int64_t products = plan.images * plan.results * plan.depth * s.out_channels;
+    result.parts = parts_worth(plan.units, products, kLeastProducts);
     return result;
   }
 
@@ -209,9 +218,12 @@ struct PackedConvF32 {
     const ConvShape s = with_neighbours_as_one(op.shape, kWidth);
     const Window& w = s.window;
     const Plan plan = plan_of(s);
-    const int64_t all = plan.images * plan.results;
-    const int64_t end = all * (part.index + 1) / part.count;
-    for (int64_t first = all * part.index / part.count; first < end;) {  // rows of an image, or what is ours of them
+    const int64_t from_unit = plan.units * part.index / part.count;
+    const int64_t to_unit = plan.units * (part.index + 1) / part.count;
+    const int64_t from_block = plan.by_channels ? from_unit * plan.together : 0;
+    const int64_t to_block = plan.by_channels ? least(to_unit * plan.together, plan.blocks) : plan.blocks;
+    const int64_t end = plan.by_channels ? plan.images * plan.results : to_unit;
+    for (int64_t first = plan.by_channels ? 0 : from_unit; first < end;) {  // rows of an image, or what is ours of them
       const int64_t n = first / plan.results;
       const int64_t ours = first - n * plan.results;
       const int64_t row = ours / plan.row;
@@ -222,13 +234,21 @@ struct PackedConvF32 {
       run_image(s, op.limits, plan, reinterpret_cast<const float*>(packed),
                 framed(op, plan, image, row, row_end, scratch),
                 op.y + (n * plan.results + row * plan.row) * s.out_channels,
-                static_cast<int32_t>(ours - row * plan.row), static_cast<int32_t>(ours_end - row * plan.row));
+                {.begin = static_cast<int32_t>(ours - row * plan.row),
+                 .end = static_cast<int32_t>(ours_end - row * plan.row),
+                 .from = from_block,
+                 .to = to_block});
       first = last;
     }
   }
 
+  // Results [begin, end) in channels of the blocks [from, to).
+  struct Range {
+    int32_t begin, end;
+    int64_t from, to;
+  };
   static void run_image(const ConvShape& s, const Limits& limits, const Plan& plan, const float* packed,
-                        const float* from, float* y, int32_t begin, int32_t end) {
+                        const float* from, float* y, const Range& range) {
     const Window& w = s.window;
     const int64_t channels = s.in_channels;
     typename Tiles::Tile tile = {};
@@ -247,13 +267,13 @@ struct PackedConvF32 {
     tile.high = limits.hi;
     for (int64_t group = 0; group < s.groups; ++group, packed += group_size(plan), from += plan.in, y += plan.out) {
       const float* const weights = packed + plan.blocks * kWidth;
-      for (int64_t block = 0; block < plan.blocks; block += plan.together) {
+      for (int64_t block = range.from; block < range.to; block += plan.together) {
         const int64_t together = least(plan.blocks - block, plan.together);
         tile.bias = packed + block * kWidth;
         tile.weights = weights + block * plan.depth * kWidth;
         tile.size = together * plan.depth * kWidth;
         tile.last = static_cast<int32_t>(least(plan.out - (block + together - 1) * kWidth, kWidth));
-        Tiles::run(tile, static_cast<int>(together), from, y + block * kWidth, begin, end);
+        Tiles::run(tile, static_cast<int>(together), from, y + block * kWidth, range.begin, range.end);
       }
     }
   }

@@ -35,6 +35,7 @@ struct PackedConv {
   static constexpr int32_t kStep = 4;                    // codes that are multiplied at once
   static constexpr int32_t kInWord = kStep / V::kWords;  // of them in a word of 32 bits
   static constexpr int64_t kLeastProducts = 1 << 21;     // of a part: less is not worth moving codes between cores
+  static constexpr int64_t kLeastWeights = 1 << 19;      // of a part whose weights are used once, and come from far
 
   // ---- How an op is done: by its shape alone ----
 
@@ -77,11 +78,19 @@ struct PackedConv {
     }
     plan.together = plan.row == 1 ? V::kMostBlocks : V::kBlocks;
     plan.together = plan.blocks < plan.together ? plan.blocks : plan.together;
+    if (once(plan) && products(s, plan) >= 2 * kLeastWeights && 2 * plan.together > plan.blocks) {
+      plan.together = (plan.blocks + 1) / 2;  // so that there is a tile for another thread
+    }
     const int32_t tiles = (plan.blocks + plan.together - 1) / plan.together;
     plan.by_channels =
         tiles > 1 && plan.blocks * block_bytes(s, plan) > int64_t{s.batch} * w.in_h * w.in_w * s.in_channels;
     plan.units = plan.by_channels ? tiles : plan.rows > 1 ? plan.rows : plan.row;
     return plan;
+  }
+
+  static bool once(const Plan& plan) { return plan.rows * plan.row == 1; }
+  static int64_t products(const ConvShape& s, const Plan& plan) {
+    return int64_t{plan.rows} * plan.row * s.window.kernel_h * plan.runs * plan.run * s.out_channels;
   }
 
   // What is copied of a line stays in the nearest cache, and is whole tiles.
@@ -117,8 +126,7 @@ struct PackedConv {
     PackedNeeds result;
     result.packed_bytes = round_up(weights_at(s, plan) + plan.blocks * block_bytes(s, plan), 64);
     result.scratch_bytes = round_up(pixels * plan.pixel_bytes + V::kSlack, 64);
-    const int64_t products = int64_t{plan.rows} * plan.row * s.window.kernel_h * plan.runs * plan.run * s.out_channels;
-    result.parts = parts_worth(plan.units, products, kLeastProducts);
+    result.parts = parts_worth(plan.units, products(s, plan), once(plan) ? kLeastWeights : kLeastProducts);
     return result;
   }
 

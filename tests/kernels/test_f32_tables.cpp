@@ -94,7 +94,7 @@ struct Problem {
     extent(w.kernel_h, w.stride_h, w.dilation_h, w.in_h, w.top, w.out_h);
     extent(w.kernel_w, w.stride_w, w.dilation_w, w.in_w, w.left, w.out_w);
     shape.batch = draw.once_in(3) ? in(2, 4) : 1;
-    shape.in_channels = line && draw.once_in(2) ? in(100, 700) : channels();
+    shape.in_channels = line && draw.once_in(2) ? in(100, draw.once_in(6) ? 6000 : 700) : channels();
     shape.out_channels = draw.once_in(8) ? 1 : line ? in(1, 300) : channels();
     shape.groups = 1;
     if (!line && draw.once_in(3)) {

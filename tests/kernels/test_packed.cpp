@@ -143,6 +143,8 @@ TEST_SUITE("packed") {
       shapes.push_back(conv(3, 64, channels, channels, 3, 2, 1, channels));
     }
     shapes.push_back(kernels::fully_connected_shape(29, 1027, 40));
+    shapes.push_back(kernels::fully_connected_shape(1, 9001, 120));  // weights enough for a second thread
+    shapes.push_back(kernels::fully_connected_shape(1, 30001, 40));
     Draw draw(RngKey{.seed = test_seed()}.child("odd"));
     for (const Int8Table* table : packed_tables()) {
       CAPTURE(std::string(table->name));

@@ -14,6 +14,7 @@
 #include "runtime/whittle_runtime.h"
 #include "tests/kernels/stored_codes.h"
 #include "tests/runtime/net.h"
+#include "tests/support/aligned_bytes.h"
 #include "tests/support/sanitized.h"
 #include "tests/support/seed.h"
 
@@ -179,6 +180,19 @@ TEST_SUITE("program") {
     CHECK(whittle_run(&program, arena.data(), arena.size() - 1) != 0);
     REQUIRE(whittle_run(&program, arena.data(), arena.size()) == 0);
     const auto* output = static_cast<const uint8_t*>(whittle_output(&program, 0, arena.data(), &bytes));
+    CHECK(std::vector<uint8_t>(output, output + bytes) == net.expected_bytes);
+
+    const whittle_pack_sizes sizes = whittle_pack_size(&program);
+    const runtime::PackSize same = pack_size(opened, runtime::best_kernels());
+    CHECK(sizes.packed_bytes == same.packed_bytes);
+    CHECK(sizes.scratch_bytes == same.scratch_bytes);
+    const AlignedBytes packed(sizes.packed_bytes);
+    const AlignedBytes scratch(sizes.scratch_bytes);
+    whittle_pack(&program, packed.data);
+    std::fill(arena.begin(), arena.end(), uint8_t{0});
+    std::memcpy(whittle_input(&program, 0, arena.data(), nullptr), net.input_bytes.data(), net.input_bytes.size());
+    CHECK(whittle_run_packed(&program, packed.data, scratch.data, arena.data(), arena.size() - 1) != 0);
+    REQUIRE(whittle_run_packed(&program, packed.data, scratch.data, arena.data(), arena.size()) == 0);
     CHECK(std::vector<uint8_t>(output, output + bytes) == net.expected_bytes);
   }
 
