@@ -184,7 +184,7 @@ void train(Options& options, Recorder& run) {
     }
     quant::prepare(*model, input, qat->spec, {.live_norms = true});
     fit_options.hooks =
-        both(fit_options.hooks, compress::quantizing_hooks(*qat, *model, input, splits.train, fit_options.augment));
+        both(fit_options.hooks, compress::quantizing_hooks(*qat, *model, input, splits.train, fit_options));
     fit_options.metadata[kQatKey] = options.qat;
   }
   if (!options.inq.empty()) {

@@ -32,15 +32,16 @@ quant::Batches calibration_batches(const data::Dataset& data, int64_t samples) {
 }
 
 FitHooks quantizing_hooks(const quant::TrainingPlan& plan, Module& model, const Shape& input,
-                          const data::Dataset& train, const data::AugmentOptions& augment) {
+                          const data::Dataset& train, const FitOptions& training) {
+  const int64_t size = std::min(training.batch, train.size());
   return {.after_step =
-              [&plan, &model, input, train, augment](const FitHooks::Point& at) {
+              [&plan, &model, input, train, size, augment = training.augment](const FitHooks::Point& at) {
                 if (at.step == plan.freeze_at(at.steps)) {
-                  constexpr int64_t kBatches = 64;
-                  data::DataLoader loader(
-                      train, {.batch = std::min<int64_t>(64, train.size()), .workers = 0, .augment = augment});
-                  measure_statistics(model, [&loader, left = kBatches]() mutable {
-                    const std::optional<data::Batch> batch = left-- > 0 ? loader.next() : std::nullopt;
+                  constexpr int64_t kSamples = 4096;
+                  data::DataLoader loader(train, {.batch = size, .workers = 0, .augment = augment});
+                  measure_statistics(model, [&loader, size, left = kSamples]() mutable {
+                    const std::optional<data::Batch> batch = left > 0 ? loader.next() : std::nullopt;
+                    left -= size;
                     return batch.has_value() ? batch->inputs : Tensor();
                   });
                 }

@@ -4,7 +4,6 @@
 #include <cstdint>
 #include <vector>
 
-#include "datasets/augment.h"
 #include "datasets/dataset.h"
 #include "quant/improve.h"
 #include "quant/training.h"
@@ -19,10 +18,11 @@ std::vector<int64_t> spread_over(const data::Dataset& data, int64_t samples);
 quant::Batches calibration_batches(const data::Dataset& data, int64_t samples);
 
 // Phases of the plan change when their step is done, and what is kept is on fixed grids. Before the freeze the norms'
-// statistics are measured on some of the training data as training sees them: without its augmentation they are others,
-// and half a point of accuracy is lost. `plan` and `model` must outlive the training; `input` is the shape of a batch
-// of one.
+// statistics are measured on some of the training data as `training` sees them: without its augmentation, or in batches
+// of another size, they are others, and up to half a point of accuracy is lost. (A channel that one sample of a batch
+// wakes is at most the root of the batch's size, once normed.) `plan` and `model` must outlive the training; `input` is
+// the shape of a batch of one.
 FitHooks quantizing_hooks(const quant::TrainingPlan& plan, Module& model, const Shape& input,
-                          const data::Dataset& train, const data::AugmentOptions& augment);
+                          const data::Dataset& train, const FitOptions& training);
 
 }  // namespace whittle::inline WHITTLE_PRECISION::compress

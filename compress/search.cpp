@@ -268,7 +268,7 @@ class Search {
     const quant::TrainingPlan plan = quantized_training(candidate.bits);
     quant::prepare(*net.model, input_, plan.spec, {.live_norms = true});
     const std::filesystem::path quantized = file_of(options_.folder, number, ".qat.safetensors");
-    const FitHooks hooks = quantizing_hooks(plan, *net.model, input_, splits_.train, options_.fit.augment);
+    const FitHooks hooks = quantizing_hooks(plan, *net.model, input_, splits_.train, options_.fit);
     if (!finished(fit_net(net, quantized, quantized_epochs, kQuantizedRate, hooks))) {
       return false;
     }

@@ -198,12 +198,9 @@ class Measurement {
     const quant::TrainingPlan plan = quant::parse_training("w8a8");
     quant::prepare(*model, input_, plan.spec, {.live_norms = true});
     const data::Splits splits{.train = part, .validation = {}, .test = {}};
-    fit(*model, splits,
-        {.epochs = 1,
-         .seed = options_.seed,
-         .rate = 0.001,
-         .schedule = "cosine",
-         .hooks = compress::quantizing_hooks(plan, *model, input_, splits.train, {})});
+    FitOptions training{.epochs = 1, .seed = options_.seed, .rate = 0.001, .schedule = "cosine"};
+    training.hooks = compress::quantizing_hooks(plan, *model, input_, splits.train, training);
+    fit(*model, splits, training);
     return model;
   }
 

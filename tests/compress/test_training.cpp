@@ -158,8 +158,9 @@ TEST_SUITE("inq") {
 }
 
 TEST_SUITE("quantizing") {
-  TEST_CASE("before the freeze, norms learn the statistics of the training data") {
+  TEST_CASE("before the freeze, norms learn the statistics of the training data, in batches of training") {
     CAPTURE(test_seed());
+    constexpr int64_t kBatch = 48;
     const data::Splits splits = moons();
     const quant::TrainingPlan plan = quant::parse_training("w4a4,freeze=0.5");
     constexpr FitHooks::Point kBefore{.step = 1, .steps = 4};
@@ -178,10 +179,10 @@ TEST_SUITE("quantizing") {
       return std::pair{layer.norm.running_mean, layer.norm.running_variance};
     };
     const auto by_hooks = norm_after([&](Module& net) {
-      compress::quantizing_hooks(plan, net, {1, 2}, splits.train, {}).after_step(kFreeze);
+      compress::quantizing_hooks(plan, net, {1, 2}, splits.train, {.batch = kBatch}).after_step(kFreeze);
     });
     const auto by_hand = norm_after([&](Module& net) {
-      data::DataLoader loader(splits.train, {.batch = 64, .workers = 0});
+      data::DataLoader loader(splits.train, {.batch = kBatch, .workers = 0});
       measure_statistics(net, [&] {
         const auto batch = loader.next();
         return batch.has_value() ? batch->inputs : Tensor();
