@@ -92,8 +92,8 @@ int32_t code_at(const uint8_t* codes, Type type, uint64_t element) {
 // Puts the input where the program reads it; says what it was.
 std::string read_input(const Options& options, const ProgramFile& program, std::span<uint8_t> to) {
   if (!options.input.empty()) {
-    require(!options.sample.has_value() && options.data.name.empty(), "explain",
-            "--input is a sample of its own; leave --data and --sample out");
+    require(!options.sample.has_value() && !options.data.said(), "explain",
+            "--input is a sample of its own; leave --data and --sample out, and what belongs to them");
     const std::vector<std::byte> bytes = read_file(options.input);
     require(bytes.size() == to.size(), "explain", options.input, " has ", bytes.size(), " bytes, the program reads ",
             to.size());

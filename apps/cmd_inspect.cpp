@@ -219,10 +219,13 @@ void print_tensors(const Checkpoint& checkpoint) {
 void print_training(const Checkpoint& checkpoint, const Contents& contents) {
   if (contents.data.has_value()) {
     const DataArguments& data = *contents.data;
-    std::cout << "trained on " << printable(data.name) << ", protocol " << printable(data.protocol) << ", data seed "
-              << data.seed;
-    if (data.first > 0) {
-      std::cout << ", the first " << data.first << " samples";
+    std::cout << "trained on " << printable(data.name) << ", protocol " << printable(data.protocol.value_or(""))
+              << ", data seed " << data.seed.value_or(0);
+    if (data.first.value_or(0) > 0) {
+      std::cout << ", the first " << *data.first << " samples";
+    }
+    if (data.kept > 0) {
+      std::cout << ", of the training part the first " << data.kept;
     }
     std::cout << (data.standardize_target ? ", target standardized\n" : "\n");
   }

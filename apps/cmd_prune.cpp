@@ -269,7 +269,7 @@ class Pruning {
     const std::span<const int64_t> sample = description_.options.input->dims();
     batch.insert(batch.end(), sample.begin(), sample.end());
     input_ = Shape(batch);
-    if (options.scans() || options.trains() || data_needed(options.spec) || !options.data.name.empty()) {
+    if (options.scans() || options.trains() || data_needed(options.spec) || options.data.said()) {
       data_ = data_of("prune", options.model, checkpoint_, options.data);
       about_ = data_->arguments.info();
     }

@@ -103,6 +103,8 @@ Json document_of(const Options& options) {
   const bool of_runs = begins_with(options.input, "SQLite format 3");
   require(options.measure.program.empty() || !(of_compression || of_runs), "report",
           "--program goes with the model it was made of");
+  require(!options.data.said() || !(of_compression || of_runs), "report",
+          "--data and what belongs to it are for a checkpoint, which ", options.input, " is not");
   if (of_compression) {
     require(options.filters.empty(), "report", "--filter is for runs, ", options.input, " is a document");
     const std::vector<std::byte> bytes = read_file(options.input);

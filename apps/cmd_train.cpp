@@ -153,7 +153,7 @@ void train(Options& options, Recorder& run) {
   set_num_threads(options.threads);
   const auto start = std::chrono::steady_clock::now();
   const SavedData saved = begun.has_value()
-                              ? data_of("train", options.from, *begun, options.data)
+                              ? data_by("train", options.from, *begun, options.data)
                               : SavedData{options.data, data::load(options.data.name, options.data.load_options())};
   const data::Splits& splits = saved.splits;
   const zoo::Description description =

@@ -1,6 +1,8 @@
 #include "apps/data_options.h"
 
 #include <algorithm>
+#include <numeric>
+#include <type_traits>
 #include <vector>
 
 #include "apps/models.h"
@@ -12,22 +14,31 @@ namespace whittle::apps {
 namespace {
 
 constexpr double kDefaultShare = -1;  // in text: the data set's own
+constexpr const char* kDefaultProtocol = "own";
+
+// Whether everything that is said is what it was.
+bool agrees(const OwnArguments& said, const OwnArguments& was) {
+  const auto same = [](const auto& a, const auto& b) { return a == std::remove_cvref_t<decltype(a)>() || a == b; };
+  return same(said.target, was.target) && same(said.drop, was.drop) && same(said.task, was.task) &&
+         same(said.size, was.size) && same(said.grey, was.grey);
+}
 
 }  // namespace
 
 data::LoadOptions DataArguments::load_options() const {
-  require(protocol == "own" || protocol == "edge", "data", "there is no protocol '", protocol,
+  const std::string split_by = protocol.value_or(kDefaultProtocol);
+  require(split_by == "own" || split_by == "edge", "data", "there is no protocol '", split_by,
           "'; there are own and edge");
   require(own.task.empty() || own.task == "classes" || own.task == "number", "data", "there is no task '", own.task,
           "'; there are classes and number");
   require(std::ranges::count(data_names(), name) == 0 || own == OwnArguments{}, "data", name,
           ": --target, --drop, --task, --image-size and --grey are for files of your own");
   return {.data_dir = dir,
-          .seed = seed,
-          .protocol = protocol == "edge" ? data::Protocol::kEdge : data::Protocol::kOwn,
+          .seed = seed.value_or(0),
+          .protocol = split_by == "edge" ? data::Protocol::kEdge : data::Protocol::kOwn,
           .validation = validation,
           .standardize_target = standardize_target,
-          .first_training = first,
+          .first_training = first.value_or(0),
           .own = {.target = own.target,
                   .drop = own.drop,
                   .classify = own.task.empty() ? std::nullopt : std::optional(own.task == "classes"),
@@ -39,12 +50,15 @@ data::LoadOptions DataArguments::load_options() const {
 
 std::string DataArguments::text() const {
   Json json = {{"name", name},
-               {"protocol", protocol},
-               {"seed", seed},
+               {"protocol", protocol.value_or(kDefaultProtocol)},
+               {"seed", seed.value_or(0)},
                {"validation", validation.value_or(kDefaultShare)},
-               {"first", first}};
+               {"first", first.value_or(0)}};
   if (standardize_target) {  // else absent, as in checkpoints from before there was a choice
     json["standardize_target"] = true;
+  }
+  if (kept != 0) {
+    json["kept"] = kept;
   }
   if (data::is_own(name)) {
     json["own"] = {
@@ -63,6 +77,7 @@ DataArguments DataArguments::from_text(const std::string& text) {
                             .seed = j.at("seed").get<uint64_t>(),
                             .validation = share < 0 ? std::nullopt : std::optional(share),
                             .first = j.at("first").get<int64_t>(),
+                            .kept = j.value("kept", int64_t{0}),
                             .standardize_target = j.value("standardize_target", false)};
     if (const auto own = j.find("own"); own != j.end()) {
       arguments.own = {.target = own->at("target").get<std::string>(),
@@ -91,8 +106,8 @@ void add_data_arguments(CLI::App& verb, DataArguments& arguments) {
         data_names());
   verb.add_option("--data-dir", arguments.dir, "Folder of the data files (default: $WHITTLE_DATA)");
   offer(verb.add_option("--protocol", arguments.protocol, "How data is split and scaled: own or edge"), {"own", "edge"})
-      ->capture_default_str();
-  verb.add_option("--data-seed", arguments.seed, "Seed of random splits and generated data")->capture_default_str();
+      ->default_str(kDefaultProtocol);
+  verb.add_option("--data-seed", arguments.seed, "Seed of random splits and generated data")->default_str("0");
   verb.add_option("--validation", arguments.validation, "Share of the data held back for validation");
   verb.add_option("--first", arguments.first, "Keep only the first N training samples");
 }
@@ -117,7 +132,21 @@ DataArguments data_arguments_of(const char* verb, const std::string& file, const
     return given;
   }
   DataArguments arguments = DataArguments::from_text(metadata(verb, checkpoint, file, kDataKey));
+  const bool other_kind = !given.name.empty() && !data::is_own(arguments.name);
+  require(other_kind || agrees(given.own, arguments.own), verb, file, " says how ", arguments.name,
+          " is read; leave out --target, --drop, --task, --image-size and --grey");
   if (given.name.empty()) {
+    const auto as_it_was = [&](const char* option, const auto& said, const auto& was) {
+      require(!said.has_value() || said == was, verb, option, " would cut the data of ", file,
+              " anew and mix what it was trained on with what was held back; leave it out, or name the data set with "
+              "--data");
+    };
+    as_it_was("--protocol", given.protocol, arguments.protocol);
+    as_it_was("--data-seed", given.seed, arguments.seed);
+    as_it_was("--validation", given.validation, arguments.validation);
+    require(!given.standardize_target || arguments.standardize_target, verb, file,
+            " was trained on the target as it stands; leave out --standardize-target");
+    arguments.kept = given.first.value_or(arguments.kept);
     arguments.dir = given.dir;
     arguments.whole = given.whole;
     return arguments;
@@ -135,11 +164,22 @@ data::Preprocessing preprocessing_of(const char* verb, const std::string& file, 
 }
 
 SavedData data_of(const char* verb, const std::string& file, const Checkpoint& checkpoint, const DataArguments& given) {
-  SavedData saved{.arguments = data_arguments_of(verb, file, checkpoint, given), .splits = {}};
+  return data_by(verb, file, checkpoint, data_arguments_of(verb, file, checkpoint, given));
+}
+
+SavedData data_by(const char* verb, const std::string& file, const Checkpoint& checkpoint,
+                  const DataArguments& arguments) {
+  require(arguments.kept >= 0, verb, "--first ", arguments.kept, " is no number of samples");
+  SavedData saved{.arguments = arguments, .splits = {}};
   const data::Preprocessing scaling = preprocessing_of(verb, file, checkpoint);
   data::LoadOptions loading = saved.arguments.load_options();
   loading.own.network = scaling;
   saved.splits = data::load(saved.arguments.name, loading);
+  if (arguments.kept > 0 && arguments.kept < saved.splits.train.size()) {
+    std::vector<int64_t> first(static_cast<size_t>(arguments.kept));
+    std::iota(first.begin(), first.end(), int64_t{0});
+    saved.splits.train = saved.splits.train.subset(first);
+  }
   for (data::Dataset* part : {&saved.splits.train, &saved.splits.validation, &saved.splits.test}) {
     if (!part->empty()) {
       *part = part->with(scaling);

@@ -26,16 +26,19 @@ struct OwnArguments {
 struct DataArguments {
   std::string name;
   std::string dir;
-  std::string protocol = "own";
-  uint64_t seed = 0;                 // of splits and generated sets
-  std::optional<double> validation;  // share; the data set's default if not said
-  int64_t first = 0;
-  bool standardize_target = false;  // regression
+  std::optional<std::string> protocol;  // own, if not said
+  std::optional<uint64_t> seed;         // of splits and generated sets; 0
+  std::optional<double> validation;     // share; the data set's default
+  std::optional<int64_t> first;         // LoadOptions::first_training; 0: all
+  int64_t kept = 0;                     // of the training part that a saved model remembers, the first ones; 0: all
+  bool standardize_target = false;      // regression
   OwnArguments own{};
   bool whole = false;  // a file of one's own is one set; not remembered
 
   data::DataInfo info() const { return data::info(name, load_options()); }
   data::LoadOptions load_options() const;
+  // Whether anything is said about which data, not only where they are.
+  bool said() const { return !name.empty() || protocol || seed || validation || first; }
   std::string text() const;  // JSON, without the folder: that belongs to a machine
   static DataArguments from_text(const std::string& text);
 };
@@ -54,7 +57,8 @@ inline constexpr const char* kTeacherKey = "whittle.teacher";  // SHA-256 of the
 inline constexpr const char* kInqKey = "whittle.inq";          // of incremental quantization
 inline constexpr const char* kFixedPointKey = "whittle.fixed_point";
 
-// What was said when a saved model was trained, unless `given` names a data set.
+// What was said when a saved model was trained, unless `given` names a data set. Its training part may be shortened by
+// `given.first`; how its parts were made may not be changed.
 DataArguments data_arguments_of(const char* verb, const std::string& file, const Checkpoint& checkpoint,
                                 const DataArguments& given);
 
@@ -70,6 +74,9 @@ struct SavedData {
   data::Splits splits;
 };
 SavedData data_of(const char* verb, const std::string& file, const Checkpoint& checkpoint, const DataArguments& given);
+// The same where it is clear which data: `arguments` are those of data_arguments_of().
+SavedData data_by(const char* verb, const std::string& file, const Checkpoint& checkpoint,
+                  const DataArguments& arguments);
 
 // "train", "validation" or "test" of them; refused if it has no samples.
 const data::Dataset& split_named(const char* verb, const SavedData& saved, const std::string& name);

@@ -225,6 +225,7 @@ TEST_SUITE("explain") {
     CHECK(contains(refused(folder, {"explain", wtl, "--split", "best"}), "no split 'best'"));
     CHECK(
         contains(refused(folder, {"explain", wtl, "--input", raw, "--sample", "1"}), "leave --data and --sample out"));
+    CHECK(contains(refused(folder, {"explain", wtl, "--input", raw, "--first", "1"}), "leave --data and --sample out"));
     std::ofstream(raw, std::ios::binary) << "abc";
     CHECK(contains(refused(folder, {"explain", wtl, "--input", raw}), "has 3 bytes, the program reads 2"));
     const std::string floats = folder / "f.wtl";

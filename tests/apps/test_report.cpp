@@ -104,6 +104,8 @@ TEST_SUITE("report") {
     std::ofstream(folder / "c.json") << compressed();
     CHECK(contains(refused(folder, {"report", folder / "c.json", "--out", folder / "r.html", "--filter", "id=1"}),
                    "--filter is for runs"));
+    CHECK(contains(refused(folder, {"report", folder / "c.json", "--out", folder / "r.html", "--first", "10"}),
+                   "--data and what belongs to it are for a checkpoint"));
     CHECK_FALSE(std::filesystem::exists(folder / "r.html"));
   }
 

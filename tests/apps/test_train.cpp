@@ -13,6 +13,7 @@
 #include "core/checkpoint.h"
 #include "datasets/dataset.h"
 #include "tests/apps/command.h"
+#include "tests/datasets/files.h"
 
 namespace whittle {
 
@@ -246,6 +247,84 @@ TEST_SUITE("train") {
             "patience needs a validation");
     refused({"--model", "vgg16", "--data", "glyphs", "--first", "100"}, "'vgg16' needs images of at least 32x32");
     refused({"--model", "mlp", "--data", "glyphs", "--first", "100", "--crop", "28"}, "do not fit images of [28,28,1]");
+  }
+
+  TEST_CASE("the data of a saved model: its training part may be shorter, its other parts are what they were") {
+    const TempFolder folder;
+    const std::string file = folder / "m", less = folder / "less", again = folder / "again";
+    const Words parts = {"--data-seed", "5", "--validation", "0.3"};
+    REQUIRE(whittle_command(folder, kMoons + Words{"2", "--quiet", "--out", file} + parts).exit_code == 0);
+    const auto measured = [&](const std::string& model, const std::string& split, const Words& words = {}) {
+      const Result result = whittle_command(folder, Words{"eval", model, "--split", split, "--json"} + words);
+      CAPTURE(result.err);
+      REQUIRE(result.exit_code == 0);
+      return result.json().at(split);
+    };
+    CHECK_FALSE(metadata(file, "whittle.data").contains("kept"));
+    CHECK(measured(file, "train").at("samples") == 1000);
+    CHECK(measured(file, "train", {"--first", "100"}).at("samples") == 100);
+    CHECK(measured(file, "train", {"--first", "5000"}).at("samples") == 1000);
+    for (const std::string split : {"validation", "test"}) {
+      CHECK(measured(file, split, {"--first", "100"}) == measured(file, split));
+    }
+    CHECK(measured(file, "train", parts + Words{"--protocol", "own"}) == measured(file, "train"));  // as it was
+
+    // A training on less remembers that, in both of its states.
+    const Words on = {"train", "--from", file, "--epochs", "1", "--rate", "0.01", "--threads", "1"};
+    const Result trained = whittle_command(folder, on + Words{"--first", "100", "--out", less});
+    CAPTURE(trained.err);
+    REQUIRE(trained.exit_code == 0);
+    CHECK(contains(trained.out, "(100 training, 600 validation, 400 test samples)"));
+    CHECK(metadata(less, "whittle.data").at("kept") == 100);
+    CHECK(measured(less, "train").at("samples") == 100);
+    CHECK(measured(less, "train", {"--first", "0"}).at("samples") == 1000);
+    CHECK(contains(whittle_command(folder, {"inspect", less}).out, "of the training part the first 100\n"));
+    REQUIRE(whittle_command(folder, on + Words{"--first", "100", "--quiet", "--out", again}).exit_code == 0);
+    CHECK(contents(again) == contents(less));
+    CHECK(whittle_command(folder, on + Words{"--first", "100", "--quiet", "--resume", "--out", again}).exit_code == 0);
+    CHECK(contents(again) == contents(less));
+    CHECK(contains(refused(folder, on + Words{"--first", "200", "--quiet", "--resume", "--out", again}),
+                   "was trained with samples 100, this run asks for 200"));
+
+    // It takes data to see what --first does, also where a pruning needs none.
+    const Words prune = {"prune", file, "--amount", "0.5", "--out", folder / "p", "--json"};
+    CHECK_FALSE(whittle_command(folder, prune).json().contains("test"));
+    CHECK(whittle_command(folder, prune + Words{"--first", "100"}).json().contains("test"));
+
+    for (const Words& verb :
+         {Words{"eval", file}, Words{"quantize", file}, prune, on, Words{"compress", file, "--out", folder / "c"},
+          Words{"prune", file, "--lottery", "--epochs", "1", "--out", folder / "l"}}) {
+      for (const Words& other :
+           {Words{"--data-seed", "6"}, Words{"--validation", "0.2"}, Words{"--protocol", "edge"}}) {
+        const std::string sentence = refused(folder, verb + other);
+        CAPTURE(sentence);
+        CHECK(contains(sentence, other[0] + " would cut the data of " + file + " anew"));
+      }
+    }
+    CHECK(contains(refused(folder, {"eval", file, "--first", "-1"}), "--first -1 is no number of samples"));
+    CHECK(contains(refused(folder, on + Words{"--target", "x"}), "leave out --target"));
+    CHECK(contains(refused(folder, on + Words{"--standardize-target"}), "leave out --standardize-target"));
+    // With --data the command line says all of it.
+    CHECK(measured(file, "train", {"--data", "moons", "--data-seed", "6"}).at("samples") == 1200);
+  }
+
+  TEST_CASE("images: --first shortens what a model remembers after its parts are made, not before") {
+    const auto data = real_data();
+    if (!data.has_value()) {
+      return;
+    }
+    const TempFolder folder;
+    const Words where = {"--data-dir", data->string()};
+    const std::string file = folder / "m";
+    REQUIRE(whittle_command(folder, Words{"train", "--model", "mlp", "--hidden", "8", "--data", "mnist", "--first",
+                                          "1000", "--epochs", "1", "--quiet", "--out", file} +
+                                        where)
+                .exit_code == 0);
+    const Words eval = Words{"eval", file, "--json"} + where + Words{"--split"};
+    const Json validation = whittle_command(folder, eval + Words{"validation"}).json().at("validation");
+    CHECK(validation.at("samples") == 100);
+    CHECK(whittle_command(folder, eval + Words{"validation", "--first", "50"}).json().at("validation") == validation);
+    CHECK(whittle_command(folder, eval + Words{"train", "--first", "50"}).json().at("train").at("samples") == 50);
   }
 
   TEST_CASE("eval refuses what it cannot read or does not know") {
