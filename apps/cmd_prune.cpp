@@ -153,13 +153,16 @@ void check_lottery(const Options& o) {
   require(o.fit.epochs > 0, "prune", "--lottery needs --epochs: of each net");
   require(o.spec.method == "magnitude" && o.spec.granularity == "element" && !o.spec.amount.has_value() &&
               !o.spec.sigma.has_value() && !o.spec.lambda.has_value() && o.layer_amounts.empty() && !o.gradual &&
-              o.rewind.empty() && !o.compact && !o.permanent && !o.scans() && o.admm.epochs == 0,
+              o.rewind.empty() && !o.compact && !o.permanent && !o.scans() && o.admm.epochs == 0 &&
+              o.admm.levels.empty() && o.admm.sets.empty() && !o.edge_keep_statistics && o.edge_quantize.empty(),
           "prune", "--lottery prunes single weights by magnitude, --share of them in each of --rounds; of the others ",
           "it takes --scope, --include, --skip, --last and what is about data and training");
   require(o.spec.scope == "local" || o.spec.scope == "global", "prune", "there is no scope '", o.spec.scope,
           "'; there are local and global");
   require(o.spec.last == "spare" || o.spec.last == "half" || o.spec.last == "same", "prune",
           "the last layer cannot be treated as '", o.spec.last, "'; there are spare, half and same");
+  require(o.teacher.empty(), "prune", "--lottery has no teacher: its nets learn from the labels; leave out --teacher");
+  check_momentum("prune", o.fit, o.momentum);
   for (const std::string& control : o.lottery.controls) {
     compress::lottery_net_named(control);
   }
@@ -228,8 +231,7 @@ void check(Options& o) {
   require(!o.gradual || (o.trains() && o.rounds == 1), "prune", "--gradual needs --epochs and is a single round");
   require(o.rewind.empty() || (o.trains() && !o.gradual), "prune",
           "--rewind goes back before retraining; it needs --epochs and not --gradual");
-  require(o.teacher.empty() || (o.trains() && !o.lottery.on), "prune",
-          "--teacher teaches in the retraining of --epochs, and no lottery tickets");
+  require(o.teacher.empty() || o.trains(), "prune", "--teacher teaches in the retraining of --epochs");
   require(!o.fit.resume || o.trains(), "prune", "--resume needs --epochs: only training can be gone on with");
   require(!edge || (!o.trains() && o.spec.granularity == "element" && o.spec.scope == "local" && !o.compact &&
                     !o.permanent && o.spec.include.empty() && o.spec.skip.empty()),

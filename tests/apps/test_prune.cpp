@@ -399,6 +399,13 @@ TEST_SUITE("prune") {
     refused({"--lottery", "--epochs", "1"}, "--out is missing: the folder of the lottery");
     refused({"--lottery", "--epochs", "1", "--amount", "0.5", "--out", out}, "--share of them in each of --rounds");
     refused({"--lottery", "--epochs", "1", "--controls", "luck", "--out", out}, "there is no net 'luck'");
+    for (const std::string& teacher : {file, std::string(folder / "none.safetensors")}) {
+      refused({"--lottery", "--epochs", "1", "--teacher", teacher, "--out", out}, "leave out --teacher");
+    }
+    refused({"--lottery", "--epochs", "1", "--optimizer", "adam", "--momentum", "0.5", "--out", out},
+            "--momentum is for sgd, not for adam");
+    refused({"--lottery", "--epochs", "1", "--levels", "affine:4", "--out", out},
+            "--share of them in each of --rounds");
     refused({"--amount", "0.5", "--controls", "reinitialized", "--out", out}, "are for --lottery");
     refused({"--amount", "0.5", "--levels", "affine:4", "--out", out}, "--levels and --set are for --admm");
     refused({"--amount", "0.5", "--admm", "2", "--out", out}, "--admm needs --epochs");
