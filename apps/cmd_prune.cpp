@@ -791,7 +791,7 @@ void add_method_arguments(CLI::App& verb, Options& o) {
   offer(verb.add_option("--scope", spec.scope, "local: the amount of each layer; global: of all together"),
         {"local", "global"})
       ->capture_default_str();
-  verb.add_option("--power", spec.power, "Of the mean over a block or channel: 1, 2, ... or inf")
+  verb.add_option("--power", spec.power, "Of the mean over a block or channel: 1, 2, ... or inf; for movement only 1")
       ->capture_default_str();
   verb.add_option("--include", spec.include, "Only these layers")->delimiter(',')->allow_extra_args(false);
   verb.add_option("--skip", spec.skip, "Not these layers; layer1 stands for all below it")

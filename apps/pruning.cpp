@@ -51,6 +51,8 @@ void PruneSpec::check(bool while_training) const {
   require(last == "spare" || last == "half" || last == "same", "prune", "the last layer cannot be treated as '", last,
           "'; there are spare, half and same");
   require(power > 0, "prune", "the power ", power, " is not positive");
+  require(method != "movement" || power == 1, "prune",
+          "the method movement has negative scores, whose sign a power loses; leave the power at 1");
   const bool channels = prune::Granularity::parse(granularity).kind == prune::Granularity::Kind::kChannel;
   require((method != "bn-gamma" && method != "activation") || channels, "prune", "the method ", method,
           " scores whole channels; it needs --granularity channel");

@@ -125,13 +125,11 @@ std::span<const Candidate> lowest(std::vector<Candidate>& candidates, int64_t k)
   return {candidates.data(), count};
 }
 
-// (mean |s|^p)^(1/p) of what is added; of p = 1 the plain mean, so that negative scores count.
+// (mean s^p)^(1/p) of what is added. Negative scores come with p = 1 alone: check_signs().
 class PowerMean {
  public:
   explicit PowerMean(double power) : power_(power) {}
-  double term(double s) const {
-    return power_ == 1 ? s : std::isinf(power_) ? std::abs(s) : std::pow(std::abs(s), power_);
-  }
+  double term(double s) const { return power_ == 1 || std::isinf(power_) ? s : std::pow(s, power_); }
   double joined(double sum, double s) const { return std::isinf(power_) ? std::max(sum, term(s)) : sum + term(s); }
   double result(double sum, int64_t count) const {
     if (std::isinf(power_)) {
@@ -168,6 +166,15 @@ const Tensor* score_of(const Target& target, const Scores& scores) {
   require(std::ranges::none_of(found->second.values(), [](real s) { return std::isnan(s); }), "prune", "a score of '",
           target.name, "' is not a number");
   return &found->second;
+}
+
+// |s|^p would make -3 more important than 2.
+void check_signs(const SelectOptions& o, const Scores& scores) {
+  for (const auto& [name, score] : scores) {
+    require(o.power == 1 || std::ranges::none_of(score.values(), [](real s) { return s < 0; }), "prune",
+            "some scores of '", name, "' are negative, which a mean of power ", o.power,
+            " cannot tell from positive ones; leave the power at 1");
+  }
 }
 
 const Tensor* weight_score_of(const Target& target, const Scores& scores) {
@@ -294,6 +301,7 @@ void check_amount_names(const SelectOptions& o, std::span<const Target> targets)
 
 MaskSet select(std::span<const Target> targets, const Scores& scores, const SelectOptions& o) {
   check(o);
+  check_signs(o, scores);
   check_amount_names(o, targets);
   require(o.granularity.kind != Granularity::Kind::kChannel, "prune",
           "channels are chosen on the graph of the model: select_channels()");
@@ -559,6 +567,7 @@ class ChannelSelection {
 MaskSet select_channels(const ChannelGraph& graph, std::span<const Target> targets, const Scores& scores,
                         const SelectOptions& options) {
   check(options);
+  check_signs(options, scores);
   check_amount_names(options, targets);
   return ChannelSelection(graph, targets, scores, options).run();
 }

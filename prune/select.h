@@ -7,7 +7,7 @@
 // round(amount n) are gone afterwards (halves to even), the lowest scores first, the
 // first of equal ones first. Units that the model's masks have already pruned count, and
 // stay pruned: a selection chooses among survivors only, so masks only shrink. A unit of several weights
-// has the power mean of its surviving weights' scores, (mean |s|^p)^(1/p).
+// has the power mean of its surviving weights' scores, (mean s^p)^(1/p); p other than 1 wants scores of at least 0.
 //
 // Patterns lie in OHWI filters [out, kh, kw, in / groups] (a linear weight is [out, 1, 1, in]):
 //

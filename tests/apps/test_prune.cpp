@@ -383,6 +383,8 @@ TEST_SUITE("prune") {
     refused({"--amount", "0.5", "--lambda", "1", "--out", out}, "lambda is for the method l1");
     refused({"--amount", "0.5", "--rounds", "2", "--out", out}, "--rounds needs --epochs");
     refused({"--amount", "0.5", "--gradual", "--out", out}, "--gradual needs --epochs");
+    refused({"--amount", "0.5", "--gradual", "--epochs", "1", "--method", "movement", "--power", "inf", "--out", out},
+            "leave the power at 1");
     refused({"--amount", "0.5", "--rewind", file, "--out", out}, "it needs --epochs");
     refused({"--amount", "0.5", "--resume", "--out", out}, "--resume needs --epochs");
     refused({"--amount", "0.5", "--teacher", file, "--out", out}, "--teacher teaches in the retraining of --epochs");
@@ -438,6 +440,7 @@ TEST_SUITE("prune") {
     train_refused("magnitude,amount=0.5,begin=0.9,end=0.5", "is not a part of it");
     train_refused("edge,amount=0.5", "does not prune while training");
     train_refused("l1,lambda=0", "needs a positive lambda");
+    train_refused("movement,amount=0.5,granularity=block:1x4,power=2", "leave the power at 1");
   }
 }
 

@@ -263,6 +263,24 @@ TEST_SUITE("select") {
     CHECK(survivor(std::numeric_limits<double>::infinity()) == std::string("peaked"));
   }
 
+  TEST_CASE("negative scores go first, in the plain mean alone: another power would lose their sign") {
+    const Bank bank({{1, 4}});
+    const Scores scores{{"l0.weight", Tensor::of({1, 4}, {-3, -3, 1, 2})}};  // as movement has them
+    const auto keep = [&](const Granularity& granularity, double power) {
+      return select(bank.targets, scores, {.granularity = granularity, .power = power}).at("l0.weight").keep;
+    };
+    for (const Granularity& granularity :
+         {Granularity::element(), Granularity::block(1, 2), Granularity::pattern(2, 4)}) {
+      CAPTURE(granularity.text());
+      CHECK(keep(granularity, 1) == std::vector<uint8_t>{0, 0, 1, 1});
+      for (const double power : {0.5, 2.0, std::numeric_limits<double>::infinity()}) {
+        CHECK(message_of([&] {
+                keep(granularity, power);
+              }).starts_with("[prune] some scores of 'l0.weight' are negative"));
+      }
+    }
+  }
+
   TEST_CASE("a threshold of s sigma keeps what exceeds it") {
     const Bank bank({{2, 4}});
     bank.layers[0]->weight.raw.assign(Tensor::of({2, 4}, {1, -1, 3, -3, 0.5, -2, 2, 1.5}));
@@ -396,6 +414,10 @@ TEST_SUITE("channels") {
     CHECK(message_of([&] {
             select_channels(graph, layers, magnitude(layers), {.scope = Scope::kGlobal, .amount = 0.99});
           }) == "[prune] of 224 channels in 6 groups, 222 cannot go: each group keeps one");
+    const Scores negative{{"conv1.weight", Tensor::full({16, 3, 3, 3}, -1)}};
+    CHECK(message_of([&] { select_channels(graph, layers, negative, {.power = 2}); }) ==
+          "[prune] some scores of 'conv1.weight' are negative, which a mean of power 2 cannot tell from positive ones; "
+          "leave the power at 1");
   }
 
   TEST_CASE("a layer that is skipped keeps what is tied to it; scores per channel are enough") {
