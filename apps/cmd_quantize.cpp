@@ -353,7 +353,7 @@ void add_quantize(CLI::App& program) {
       ->capture_default_str();
   verb->option_defaults()->group("Grids");
   verb->add_option("--bits", options->bits, "Bits of weights, 1 to 16")->capture_default_str();
-  verb->add_option("--activation-bits", options->activation_bits, "Bits of activations, 1 to 16; 0: float")
+  verb->add_option("--activation-bits", options->activation_bits, "Bits of activations, 2 to 16; 0: float")
       ->capture_default_str();
   verb->add_option("--per", options->per, "One weight grid per channel, tensor or group:N inputs")
       ->capture_default_str();
@@ -378,7 +378,7 @@ void add_quantize(CLI::App& program) {
       ->check(CLI::Range(0, 16))
       ->capture_default_str();
   verb->add_option("--sum-bits", options->sum_bits,
-                   "Bits of activations that only sums and pools read; 0: as the others")
+                   "Bits of activations that only sums and pools read, 2 to 16; 0: as the others")
       ->check(CLI::Range(0, 16))
       ->capture_default_str();
   verb->option_defaults()->group("Other grids of weights, for --method hybrid (docs/grids.md)");

@@ -40,9 +40,12 @@ auto named_in(const Table& table, const char* what, std::string_view name) {
   return found->first;
 }
 
-void check(const char* what, const TensorSpec& spec) {
-  require(spec.bits >= 0 && spec.bits <= 16, "quantize", "bits of ", what, " are ", spec.bits,
-          ", expected 1 to 16, or 0 for float");
+// One bit is a code for 0 and one other: no grid for numbers of both signs, and without a zero-point not even a scale.
+constexpr int kFewestActivationBits = 2;
+
+void check(const char* what, const TensorSpec& spec, int fewest) {
+  require(spec.bits == 0 || (spec.bits >= fewest && spec.bits <= 16), "quantize", "bits of ", what, " are ", spec.bits,
+          ", expected ", fewest, " to 16, or 0 for float");
   require(spec.range != RangeRule::kPercentile || (spec.percentile > 50 && spec.percentile <= 100), "quantize",
           "percentile ", spec.percentile, " is outside (50, 100]");
 }
@@ -55,7 +58,7 @@ Granularity granularity_named(std::string_view name) { return named_in(kGranular
 RangeRule range_rule_named(std::string_view name) { return named_in(kRules, "range rule", name); }
 
 void check_weights(const TensorSpec& spec) {
-  check("weights", spec);
+  check("weights", spec, 1);
   require((spec.per == Granularity::kGroup) == (spec.group > 0), "quantize", "weights per ", name_of(spec.per),
           " with groups of ", spec.group);
   require(spec.range != RangeRule::kMovingAverage && spec.range != RangeRule::kEntropy &&
@@ -66,7 +69,7 @@ void check_weights(const TensorSpec& spec) {
 }
 
 void check_activations(const TensorSpec& spec) {
-  check("activations", spec);
+  check("activations", spec, kFewestActivationBits);
   require(spec.per == Granularity::kTensor || (spec.dynamic && spec.per == Granularity::kChannel), "quantize",
           "activations are quantized per tensor, or per sample where ranges are dynamic, not per ", name_of(spec.per));
   require(!spec.dynamic || spec.range == RangeRule::kMinMax, "quantize", "a dynamic range is the smallest and largest ",
@@ -116,8 +119,8 @@ LayerBits layer_bits_from(const char* op, const std::string& text) {
   require(layer.weights >= 1 && layer.weights <= 16, op, "'", text, "': bits of weights are 1 to 16");
   if (bits.size() > 1) {
     layer.activations = number_in<int>(op, bits[1], text);
-    require(bits.size() == 2 && layer.activations >= 2 && layer.activations <= 16, op, "'", text,
-            "': bits of activations are 2 to 16");
+    require(bits.size() == 2 && layer.activations >= kFewestActivationBits && layer.activations <= 16, op, "'", text,
+            "': bits of activations are ", kFewestActivationBits, " to 16");
   }
   return layer;
 }

@@ -37,7 +37,7 @@ enum class RangeRule : uint8_t {
 };
 
 struct TensorSpec {
-  int bits = 8;           // 1 to 16; 0: left in float
+  int bits = 8;           // 1 to 16, of activations 2 to 16; 0: left in float
   bool symmetric = true;  // zero-point 0
   Granularity per = Granularity::kTensor;
   int64_t group = 0;  // of kGroup

@@ -209,7 +209,10 @@ TEST_SUITE("quantize") {
     };
     says({"--bits", "17"}, "bits of weights are 17, expected 1 to 16, or 0 for float");
     says({"--bits", "-1"}, "bits of weights are -1");
-    says({"--activation-bits", "33"}, "bits of activations are 33");
+    says({"--activation-bits", "33"}, "bits of activations are 33, expected 2 to 16, or 0 for float");
+    says({"--activation-bits", "1"}, "bits of activations are 1, expected 2 to 16, or 0 for float");
+    says({"--sum-bits", "1"}, "bits of activations are 1");
+    says({"--edge-bits", "1"}, "bits of activations are 1");
     says({"--bits", "0", "--activation-bits", "0"}, "has no quantizers");
     says({"--method", "magic"}, "there is no method 'magic'; there are static, dynamic, hybrid and fp16");
     says({"--per", "pixel"}, "there is no granularity 'pixel'");

@@ -746,7 +746,8 @@ TEST_SUITE("refusals") {
       return message_of([&] { quant::check_activations(spec); });
     };
     CHECK(weights({.bits = 17}) == "[quantize] bits of weights are 17, expected 1 to 16, or 0 for float");
-    CHECK(activations({.bits = -1}) == "[quantize] bits of activations are -1, expected 1 to 16, or 0 for float");
+    CHECK(activations({.bits = -1}) == "[quantize] bits of activations are -1, expected 2 to 16, or 0 for float");
+    CHECK(activations({.bits = 1}) == "[quantize] bits of activations are 1, expected 2 to 16, or 0 for float");
     CHECK(weights({.per = Granularity::kGroup}) == "[quantize] weights per group with groups of 0");
     CHECK(weights({.group = 4}) == "[quantize] weights per tensor with groups of 4");
     CHECK(weights({.dynamic = true}) == "[quantize] 'dynamic' is for activations, not for weights");
