@@ -390,7 +390,7 @@ void add_compress(CLI::App& program) {
       ->capture_default_str();
   verb->option_defaults()->group("Search");
   CLI::Option* const budget = verb->add_option(
-      "--budget", search.steps, "Training steps in all (default: 8 epochs for each rung, and 5000 steps at least)");
+      "--budget", search.steps, "Training steps in all (default: 8 epochs a rung, and 5000 steps a rung at least)");
   verb->add_option("--minutes", options->minutes, "The budget as time: turned into steps once, at the beginning")
       ->excludes(budget);
   verb->add_option("--rungs", search.rungs, "Thinner nets to try at most, one after the other")->capture_default_str();

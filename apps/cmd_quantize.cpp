@@ -382,7 +382,8 @@ void add_quantize(CLI::App& program) {
       ->check(CLI::Range(0, 16))
       ->capture_default_str();
   verb->option_defaults()->group("Other grids of weights, for --method hybrid (docs/grids.md)");
-  verb->add_option("--grid", options->grid, quant::grid_names());
+  verb->add_option("--grid", options->grid,
+                   quant::grid_names() + "; binary needs --bits 1, ternary and ternary-exact --bits 2");
   offer(verb->add_option(
             "--rounding", options->rounding,
             "nearest, nearest-up, stochastic or floor; adaround: learned on calibration data, without --grid"),

@@ -436,6 +436,7 @@ void add_runs(CLI::App& program) {
 
   CLI::App* one = verb->add_subcommand("show", "One run: options, epochs, results, files");
   one->add_option("ID", options->a, "Number of the run")->required();
+  one->add_flag("--json", options->json, "Print one line of JSON");
   one->fallthrough();
   one->callback([options] { show(*options); });
   set_example(*one, "whittle runs runs.db show 3");
@@ -443,15 +444,19 @@ void add_runs(CLI::App& program) {
   CLI::App* two = verb->add_subcommand("compare", "Is B better than A, or is it chance?");
   two->add_option("A", options->a, "Number of a run")->required();
   two->add_option("B", options->b, "Number of another")->required();
+  two->add_flag("--json", options->json, "Print one line of JSON");
   two->fallthrough();
   two->callback([options] { compare(*options); });
   set_example(*two, "whittle runs runs.db compare 3 5");
 
   CLI::App* out = verb->add_subcommand("export", "All runs, or those that are filtered, for other programs");
   out->add_option("--csv", options->csv, "The file to write, a line per run");
+  out->add_flag("--json", options->json, "Print everything, epochs too, as one line of JSON");
   out->fallthrough();
   out->callback([options] { export_runs(*options); });
-  set_example(*out, "whittle runs runs.db export --csv runs.csv");
+  set_example(*out,
+              "whittle runs runs.db export --csv runs.csv\n"
+              "  whittle runs runs.db --filter verb=train export --json");
 
   verb->callback([verb, options] {
     if (verb->get_subcommands().empty()) {

@@ -39,6 +39,15 @@ TEST_SUITE("cli") {
     }
   }
 
+  TEST_CASE("help says what goes with what") {
+    const TempFolder folder;
+    const std::string quantize = whittle_command(folder, {"quantize", "--help"}).out;
+    CHECK(contains(quantize, "Bits of weights, 1 to 16"));
+    CHECK(contains(quantize, "Bits of activations, 2 to 16; 0: float"));
+    CHECK(contains(quantize, "binary needs --bits 1, ternary and ternary-exact --bits 2"));
+    CHECK(contains(whittle_command(folder, {"compress", "--help"}).out, "5000 steps a rung at least"));
+  }
+
   TEST_CASE("wrong usage: exit code 2 and one sentence") {
     const TempFolder folder;
     const std::vector<std::vector<std::string>> wrong = {

@@ -173,6 +173,10 @@ TEST_SUITE("runs") {
     const std::string csv = contents(folder / "runs.csv");
     CHECK(std::ranges::count(csv, '\n') == 7);
     CHECK(contains(csv, ",option.epochs,"));
+    for (const Words& words : {Words{"export", "--json"}, Words{"--json", "export"}}) {  // with its epochs
+      CHECK(whittle_command(folder, Words{"runs", db} + words).json().at("runs")[0].at("points").size() ==
+            names.size());
+    }
   }
 
   // Skipped in a build without SQLite, which has no store to look at; CI must have it (test_store.cpp).
@@ -254,7 +258,9 @@ TEST_SUITE("runs") {
     CHECK(contains(nowhere.err, "which store?"));
     for (const Words& verb :
          {Words{"runs"}, Words{"runs", "show"}, Words{"runs", "compare"}, Words{"runs", "export"}}) {
-      CHECK(contains(whittle_command(folder, verb + Words{"--help"}).out, "Example:\n  whittle "));
+      const std::string help = whittle_command(folder, verb + Words{"--help"}).out;
+      CHECK(contains(help, "Example:\n  whittle "));
+      CHECK(contains(help, "  --json "));
     }
   }
 
