@@ -282,7 +282,7 @@ class Compress {
     run_.wrote(to);
   }
 
-  // docs/compress.md
+  // docs/report.md
   Json document(const compress::SearchResult& result, const compress::Choice& choice) const {
     const compress::Promise& promise = options_.search.promise;
     const Shape input = one_sample(saved_->splits.train.sample_shape());

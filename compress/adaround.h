@@ -2,7 +2,7 @@
 // output on calibration data changes least (Nagel et al. 2020).
 //
 //   w~ = S clamp(floor(w / S) + h(V), low, high)     h(V) = clamp(1.2 sigmoid(V) - 0.1, 0, 1)
-//   minimise  |act(x^ w~ + b) - act(x w + b)|^2 + lambda sum (1 - |2 h(V) - 1|^beta)
+//   minimise  |act(x^ w~ + b) - act(x w + b)|^2 + lambda mean(1 - |2 h(V) - 1|^beta)
 //
 // with x what the layer reads in the net in float, x^ what it reads where the layers before it are
 // quantized, and beta falling, so that every h ends at 0 or 1. Nothing else of the net is trained and
