@@ -7,6 +7,7 @@
 #include <cstdio>
 #include <ctime>
 #include <set>
+#include <string_view>
 #include <utility>
 
 #include "core/error.h"
@@ -127,9 +128,10 @@ const RunMetric* main_metric(const Run& run) {
 }
 
 const RunFile* main_file(const Run& run) {
+  const std::string_view role = run.verb == "eval" || run.verb == "bench" ? "in" : "out";
   const RunFile* found = nullptr;
   for (const RunFile& file : run.files) {
-    if (found == nullptr || file.role == "out") {
+    if (file.role == role) {
       found = &file;
     }
   }
@@ -257,16 +259,22 @@ std::optional<bool> iterative(const Run& run) {
 
 std::vector<Run> seeds_of(const std::vector<Run>& runs, const Run& run) {
   std::vector<Run> group;
-  const auto begins_with = [](const Run& r) {
-    const auto found = std::ranges::find(r.files, "in", &RunFile::role);
-    return found == r.files.end() ? std::string() : found->sha256;
+  const auto read = [](const Run& r) {
+    std::vector<std::string> sums;
+    for (const RunFile& file : r.files) {
+      if (file.role == "in") {
+        sums.push_back(file.sha256);
+      }
+    }
+    std::ranges::sort(sums);
+    return sums;
   };
   for (const Run& other : runs) {
     if (other.config_hash != run.config_hash || (other.status != "finished" && other.id != run.id)) {
       continue;
     }
-    const auto same = std::ranges::find_if(
-        group, [&](const Run& r) { return r.seed == other.seed && begins_with(r) == begins_with(other); });
+    const auto same =
+        std::ranges::find_if(group, [&](const Run& r) { return r.seed == other.seed && read(r) == read(other); });
     if (same == group.end()) {
       group.push_back(other);
     } else if (same->id != run.id) {

@@ -16,7 +16,7 @@ const RunMetric* final_metric(const Run& run, const std::string& name);
 // The one that says how good the model is: "accuracy" or "mse".
 const RunMetric* main_metric(const Run& run);
 
-// The file a run made, or else the one it read; null if there is none.
+// The file that a run made, of eval and bench the one they read; null if there is none.
 const RunFile* main_file(const Run& run);
 
 std::optional<double> seconds_of(const Run& run);  // from begin to end
@@ -54,7 +54,7 @@ std::vector<Run> ranked(std::vector<Run> runs, const std::string& name, size_t c
 std::optional<bool> iterative(const Run& run);
 
 // The finished runs that differ from `run` in nothing but their seed, itself among them, by number.
-// Of runs with one seed and one model to begin with, which have one result, the last counts.
+// Of runs with one seed that read the same files, which have one result, the last counts.
 std::vector<Run> seeds_of(const std::vector<Run>& runs, const Run& run);
 
 // A line per run, after a line of names (RFC 4180). Options are columns "option.NAME".

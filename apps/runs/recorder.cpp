@@ -30,6 +30,9 @@ constexpr std::array kNotOptions = {"help", "runs", "json", "quiet"};
 constexpr std::array kNotOfTheResult = {"seed",    "out",      "log",        "resume", "threads", "report",
                                         "workers", "data-dir", "save-codes", "MODEL",  "from"};
 
+// Options that name a file which the result depends on: what is in it counts, not where it is.
+constexpr std::array kFilesOfTheResult = {"teacher", "rewind", "latency-table"};
+
 bool is_one_of(std::string_view name, const auto& names) {
   return std::ranges::find(names, name) != std::ranges::end(names);
 }
@@ -81,6 +84,26 @@ void read_options(const CLI::App& verb, Json& config, std::vector<std::string>& 
 std::string short_hash(const Json& json) {
   const std::string text = json.dump(-1, ' ', false, Json::error_handler_t::replace);  // keys are sorted
   return sha256(std::as_bytes(std::span(text))).substr(0, 16);
+}
+
+// A file that a run reads. For the hash it is how it was made, where the store knows that, so that what was made
+// alike with other seeds is alike; else its bytes.
+struct Source {
+  RunFile file;
+  std::optional<Run> maker;
+  const std::string& identity() const { return maker.has_value() ? maker->config_hash : file.sha256; }
+};
+
+Source source_of(const RunStore& store, const std::filesystem::path& path) {
+  Source source{.file = {.role = "in",
+                         .path = path.string(),
+                         .bytes = std::filesystem::file_size(path),
+                         .sha256 = sha256_of_file(path)},
+                .maker = {}};
+  if (const std::optional<int64_t> id = store.maker_of(source.file.sha256); id.has_value()) {
+    source.maker = store.read(*id);
+  }
+  return source;
 }
 
 // A name for exactly these samples, as they lie in the data set, and their labels.
@@ -177,24 +200,33 @@ void Recorder::begin(const Beginning& beginning) {
     }
     Json basis = {{"verb", run_.verb}};
     if (!beginning.from.empty()) {
-      const RunFile in{.role = "in",
-                       .path = beginning.from.string(),
-                       .bytes = std::filesystem::file_size(beginning.from),
-                       .sha256 = sha256_of_file(beginning.from)};
-      run_.files.push_back(in);
-      run_.parent = store->maker_of(in.sha256);
-      basis["from"] = in.sha256;
-      if (run_.parent.has_value()) {
-        const Run parent = store->read(*run_.parent);
-        basis["from"] = parent.config_hash;
-        run_.model = run_.model.empty() ? parent.model : run_.model;
-        run_.seed = seed_given ? run_.seed : parent.seed;
+      const Source from = source_of(*store, beginning.from);
+      run_.files.push_back(from.file);
+      basis["from"] = from.identity();
+      if (from.maker.has_value()) {
+        run_.parent = from.maker->id;
+        run_.model = run_.model.empty() ? from.maker->model : run_.model;
+        run_.seed = seed_given ? run_.seed : from.maker->seed;
       }
     }
     for (const auto& [name, value] : config.items()) {
       // What bench measures does depend on the threads.
       if (!is_one_of(name, kNotOfTheResult) || (name == "threads" && run_.verb == "bench")) {
         basis[name] = value;
+      }
+    }
+    for (const char* option : kFilesOfTheResult) {
+      if (!config.contains(option)) {
+        continue;
+      }
+      const std::filesystem::path path = verb_.get_option(std::string("--") + option)->as<std::string>();
+      std::error_code ignored;
+      if (std::filesystem::is_regular_file(path, ignored)) {  // else the verb will say so
+        const Source source = source_of(*store, path);
+        basis[option] = source.identity();
+        if (std::ranges::find(run_.files, source.file.path, &RunFile::path) == run_.files.end()) {
+          run_.files.push_back(source.file);
+        }
       }
     }
     run_.config_hash = short_hash(basis);

@@ -12,6 +12,7 @@
 #include "apps/runs/query.h"
 #include "apps/runs/store.h"
 #include "core/error.h"
+#include "datasets/sha256.h"
 #include "tests/apps/command.h"
 
 namespace whittle {
@@ -206,6 +207,55 @@ TEST_SUITE("runs") {
     CHECK(best.at("runs")[0].at("config").at("rate") == 0.05);
     CHECK(worst.at("runs")[0].at("config").at("rate") == 0.0001);
     CHECK(whittle_command(folder, {"runs", db, "--filter", "rate<0.01", "--json"}).json().at("runs").size() == 3);
+  }
+
+  // Skipped in a build without SQLite, which has no store to look at; CI must have it (test_store.cpp).
+  TEST_CASE("a teacher and a file to rewind to count by what they are" * doctest::skip(!RunStore::available())) {
+    const TempFolder folder;
+    const std::string db = folder / "runs.db";
+    const auto recorded = [&](const Words& words) {
+      ok(folder, words + Words{"--runs", db, "--quiet"});
+      const RunStore store(db, RunStore::Mode::kRead);
+      return store.read(store.list().back().id);
+    };
+    const auto student = [&](int seed, const std::string& teacher) {
+      return recorded(moons(folder, "student.safetensors", seed) + Words{"--rate", "0.04", "--teacher", teacher});
+    };
+    const std::string teachers[] = {folder / "0.safetensors", folder / "1.safetensors"};
+    for (int seed = 0; seed < 2; ++seed) {
+      recorded(moons(folder, std::to_string(seed) + ".safetensors", seed));
+    }
+    const Run first = student(0, teachers[0]);
+    CHECK(student(1, teachers[1]).config_hash == first.config_hash);
+    const Run other_teacher = student(0, teachers[1]);
+    REQUIRE(first.files.size() == 2);
+    CHECK(std::ranges::count(first.files, "in", &apps::RunFile::role) == 1);
+    CHECK(std::ranges::count(first.files, sha256_of_file(teachers[0]), &apps::RunFile::sha256) == 1);
+    // Three runs, two seeds of their own: which teacher it was tells two of them apart.
+    CHECK(ids(apps::seeds_of(RunStore(db, RunStore::Mode::kRead).list(), first)).size() == 3);
+    CHECK(apps::main_file(other_teacher)->path == folder / "student.safetensors");
+
+    // One that the store does not know counts by its bytes, wherever they are; other bytes in the same place are
+    // another.
+    const std::string unknown = folder / "unknown.safetensors", copied = folder / "copied.safetensors";
+    ok(folder, moons(folder, "unknown.safetensors", 3));
+    std::filesystem::copy_file(unknown, copied);
+    const Run of_unknown = student(0, unknown);
+    CHECK(of_unknown.config_hash != first.config_hash);
+    CHECK(student(0, copied).config_hash == of_unknown.config_hash);
+    ok(folder, moons(folder, "unknown.safetensors", 4));
+    CHECK(student(0, unknown).config_hash != of_unknown.config_hash);
+
+    // The model that a training goes on with may be its own teacher, and what a pruning goes back to.
+    std::vector<std::string> taught, rewound;
+    for (const std::string& model : teachers) {
+      taught.push_back(recorded({"train", "--from", model, "--teacher", model, "--epochs", "1"}).config_hash);
+      rewound.push_back(recorded({"prune", model, "--rewind", model, "--amount", "0.5", "--epochs", "1", "--out",
+                                  folder / "p.safetensors"})
+                            .config_hash);
+    }
+    CHECK(taught[0] == taught[1]);
+    CHECK(rewound[0] == rewound[1]);
   }
 
   // Skipped in a build without SQLite, which has no store to look at; CI must have it (test_store.cpp).
