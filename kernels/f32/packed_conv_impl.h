@@ -61,8 +61,8 @@ struct PackedConvF32 {
     int64_t row;      // in a row
     bool pointwise;   // the whole batch is one long row
     int64_t at_once;  // rows of results whose frame is copied at once
-    // What parts are: results, or tiles of channels of the only one. (Half the channels of all results for each of two
-    // threads took longer than half the results, whose weights they share on their way from memory.)
+    // What parts are: results, or tiles of channels of the only one. (Channels of several results, so that each thread
+    // reads half the weights, were tried and not seen to be faster.)
     bool by_channels;
     int64_t units;
   };
