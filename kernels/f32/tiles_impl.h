@@ -86,8 +86,13 @@ struct FloatTiles {
 #pragma GCC unroll 8
       for (int c = 0; c < kBlockCount; ++c) {
         right[c] = V::load(w + c * kWidth);
-        if (c == 0 || (kBlockCount > kTileBlocks && c * kWidth % kLineNumbers == 0)) {
-          __builtin_prefetch(w + ahead + c * kWidth, 0, 2);
+        // What the next steps read goes to the nearest cache, a line at a time; the next weights go to the second one.
+        if constexpr (kBlockCount > kTileBlocks) {
+          if (c * kWidth % kLineNumbers == 0) {
+            __builtin_prefetch(w + ahead + c * kWidth, 0, 3);
+          }
+        } else if (c == 0) {
+          __builtin_prefetch(w + ahead, 0, 2);
         }
       }
 #pragma GCC unroll 16

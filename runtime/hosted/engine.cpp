@@ -1,5 +1,11 @@
 #include "runtime/hosted/engine.h"
 
+#if defined(__linux__)
+#include <sys/mman.h>
+#endif
+
+#include <cstdint>
+#include <cstdlib>
 #include <cstring>
 #include <fstream>
 #include <new>
@@ -13,7 +19,7 @@ namespace whittle::runtime {
 
 namespace {
 
-constexpr std::align_val_t kBlockAlignment{64};
+constexpr size_t kSmallAlignment = 64;
 
 [[noreturn]] void refuse(const std::string& reason) { throw std::invalid_argument("[engine] " + reason); }
 
@@ -31,10 +37,27 @@ void require_size(const char* what, size_t got, const char* program, size_t expe
 
 }  // namespace
 
-void Engine::Free::operator()(uint8_t* block) const { ::operator delete(block, kBlockAlignment); }
+void Engine::Free::operator()(uint8_t* block) const { std::free(block); }
 
+// Large blocks ask for large pages: some megabytes of weights, read once from end to end in every run, are otherwise a
+// thousand entries of the address cache, which in a virtual machine are dear.
 Engine::Block Engine::make_block(uint64_t bytes) {
-  return Block(static_cast<uint8_t*>(::operator new(static_cast<size_t>(bytes), kBlockAlignment)));
+  constexpr size_t kLargePage = size_t{2} << 20;
+  if (bytes > SIZE_MAX - kLargePage) {
+    throw std::bad_alloc();
+  }
+  const auto size = static_cast<size_t>(bytes);
+  const size_t alignment = size < kLargePage ? kSmallAlignment : kLargePage;
+  void* const block = std::aligned_alloc(alignment, (size + alignment - 1) / alignment * alignment);
+  if (block == nullptr && size != 0) {
+    throw std::bad_alloc();
+  }
+#if defined(__linux__)
+  if (size >= kLargePage) {
+    madvise(block, size / kLargePage * kLargePage, MADV_HUGEPAGE);  // a wish; no matter if it is refused
+  }
+#endif
+  return Block(static_cast<uint8_t*>(block));
 }
 
 // Contexts form a list to which new ones are pushed in front; none leaves it before the end.
