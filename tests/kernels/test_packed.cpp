@@ -134,7 +134,9 @@ TEST_SUITE("packed") {
     shapes.push_back(conv(1, 64, 24, 40, 3, 1, 1));
     shapes.push_back(conv(3, 64, 3, 8, 3, 2, 1));
     shapes.push_back(conv(1, 64, 40, 112, 1, 2, 0));
-    for (const int32_t channels : {1, 2, 4}) {  // pixels that share a vector
+    shapes.push_back(conv(7, 4, 130, 300, 3, 1, 1));   // many weights: all images are copied at once
+    shapes.push_back(conv(5, 13, 200, 160, 3, 2, 1));  // or some of them
+    for (const int32_t channels : {1, 2, 4}) {         // pixels that share a vector
       shapes.push_back(conv(2, 16, 5, channels, 3, 1, 1));
       shapes.push_back(conv(1, 64, 3, channels, 5, 2, 2));
     }
