@@ -34,6 +34,7 @@
 #include "core/file.h"
 #include "core/json.h"
 #include "core/parallel.h"
+#include "datasets/sha256.h"
 #include "deploy/lower.h"
 #include "layers/model_checkpoint.h"
 #include "layers/summary.h"
@@ -135,7 +136,8 @@ class Compress {
     search.folder = beside(".work");
     search.fit.stop = StopOnSignal::asked();
     search.fit.metadata = {{kDataKey, saved_->arguments.text()},
-                           {kPreprocessingKey, data::to_json(saved_->splits.train.preprocessing())}};
+                           {kPreprocessingKey, data::to_json(saved_->splits.train.preprocessing())},
+                           {kOriginKey, sha256_of_file(options_.model)}};
     search.program_metadata = program_metadata_of;
     search.run = [this](const std::filesystem::path& file) {
       const ProgramFile program(file);

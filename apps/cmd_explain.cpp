@@ -216,7 +216,7 @@ void add_explain(CLI::App& program) {
   add_data_arguments(*verb, options->data);
   verb->add_flag("--json", options->json, "The last line is a JSON object with the results");
   verb->callback([options] { explain(*options); });
-  set_example(*verb, "whittle explain q.wtl --layer conv1 --index 3,4,0 --sample 7");
+  set_example(*verb, "whittle explain q.wtl\n  whittle explain q.wtl --layer conv1 --index 3,4,0 --sample 7");
 }
 
 }  // namespace whittle::apps

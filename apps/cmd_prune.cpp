@@ -31,6 +31,7 @@
 #include "core/file.h"
 #include "core/json.h"
 #include "core/parallel.h"
+#include "datasets/sha256.h"
 #include "layers/summary.h"
 #include "layers/zoo/zoo.h"
 #include "prune/compact.h"
@@ -266,7 +267,8 @@ class Pruning {
         run_(run),
         checkpoint_(load_net("prune", options.model)),
         description_(zoo::description_of(checkpoint_)),
-        model_(load_model(checkpoint_)) {
+        model_(load_model(checkpoint_)),
+        origin_(sha256_of_file(options.model)) {
     std::vector<int64_t> batch{1};
     const std::span<const int64_t> sample = description_.options.input->dims();
     batch.insert(batch.end(), sample.begin(), sample.end());
@@ -512,6 +514,7 @@ class Pruning {
     result.metadata[kDataKey] = data_->arguments.text();
     result.metadata[kPreprocessingKey] = data::to_json(data_->splits.train.preprocessing());
     result.metadata[kPruneKey] = remembered(round).dump();
+    result.metadata[kOriginKey] = origin_;
     return result;
   }
 
@@ -759,6 +762,7 @@ class Pruning {
   Checkpoint checkpoint_;
   zoo::Description description_;
   std::shared_ptr<Module> model_;
+  std::string origin_;  // SHA-256 of the model's file
   std::shared_ptr<Module> teacher_;
   Shape input_;
   std::optional<SavedData> data_;

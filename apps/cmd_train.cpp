@@ -29,6 +29,7 @@
 #include "core/json.h"
 #include "core/ops.h"
 #include "core/parallel.h"
+#include "datasets/sha256.h"
 #include "layers/summary.h"
 #include "layers/zoo/zoo.h"
 #include "quant/training.h"
@@ -168,6 +169,9 @@ void train(Options& options, Recorder& run) {
   fit_options.metadata = {{zoo::kModelKey, zoo::to_text(description)},
                           {kDataKey, saved.arguments.text()},
                           {kPreprocessingKey, data::to_json(splits.train.preprocessing())}};
+  if (begun.has_value()) {
+    fit_options.metadata[kOriginKey] = sha256_of_file(options.from);
+  }
   const Shape input = one_sample(splits.train.sample_shape());
   std::optional<PruneWhileTraining> pruning;
   if (!options.prune.empty()) {

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "apps/cli.h"
+#include "apps/outputs.h"
 #include "apps/text.h"
 
 namespace {
@@ -60,6 +61,14 @@ int run(int argc, char** argv) {
   whittle::apps::add_report(program);
   whittle::apps::add_doctor(program);
   whittle::apps::add_completion(program);
+  // Between parsing and the verbs' own callbacks.
+  program.parse_complete_callback([&program] {
+    const CLI::App* verb = &program;
+    while (!verb->get_subcommands().empty()) {
+      verb = verb->get_subcommands().front();
+    }
+    whittle::apps::check_outputs(*verb);
+  });
   try {
     program.parse(argc, argv);
   } catch (const CLI::Success& help) {

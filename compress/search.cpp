@@ -167,6 +167,13 @@ class Search {
             {"validation_samples", splits_.validation.size()}};
   }
 
+  // What is said about the data and the model stands there by names of its own.
+  static Json flat(Json settings) {
+    const Json metadata = std::exchange(settings["metadata"], Json());
+    settings.update(metadata);
+    return settings;
+  }
+
   void begin() {
     std::filesystem::create_directories(options_.folder);
     if (!std::filesystem::exists(state_file())) {
@@ -177,10 +184,11 @@ class Search {
     const auto* const text = reinterpret_cast<const char*>(bytes.data());
     try {
       const Json state = Json::parse(text, text + bytes.size());
-      const Json mine = settings();
-      for (const auto& [key, value] : state.at("settings").items()) {
-        require(mine.contains(key) && mine[key] == value, "compress", state_file().string(), " was begun with another ",
-                key, "; resume with the same settings");
+      const Json mine = flat(settings());
+      const Json was = flat(state.at("settings"));
+      for (const auto& [key, value] : mine.items()) {
+        require(was.contains(key) && was[key] == value, "compress", state_file().string(), " was begun with another ",
+                key, "; resume with the same model and settings");
       }
       for (const Json& candidate : state.at("candidates")) {
         candidates_.push_back(candidate_from(candidate));
@@ -226,10 +234,18 @@ class Search {
       Candidate candidate{.name = "rung " + std::to_string(number),
                           .wanted = std::pow(options_.factor, static_cast<double>(number)),
                           .bits = candidates_.back().bits};
-      const Thinned thinned = thin(*net.model, net.description, candidate.bits, input_, splits_.train,
-                                   layer_cost(number - 1), {.cost = candidate.wanted - fixed_cost(number - 1)});
-      if (thinned.channels == 0 && thinned.layers == 0) {
-        return "no more channels can be taken out";
+      const auto nothing_goes = [](const Thinned& thinned) { return thinned.channels == 0 && thinned.layers == 0; };
+      Thinned thinned;
+      // All the weights of a layer lose bits at once, so the last rung may be where this one should go.
+      for (;; candidate.wanted *= options_.factor) {
+        thinned = thin(*net.model, net.description, candidate.bits, input_, splits_.train, layer_cost(number - 1),
+                       {.cost = candidate.wanted - fixed_cost(number - 1)});
+        if (!nothing_goes(thinned) || !thinned.reached) {
+          break;
+        }
+      }
+      if (nothing_goes(thinned)) {
+        return "nothing more can be taken out";
       }
       if (!train(candidate, net, thinned.channels > 0)) {
         result.interrupted = true;

@@ -119,7 +119,7 @@ static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "records are copied as 
 
 template <class Record>
 inline Record read(const uint8_t* bytes) {
-  Record record;
+  Record record = {};
   __builtin_memcpy(&record, bytes, sizeof record);
   return record;
 }

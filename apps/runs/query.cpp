@@ -129,9 +129,12 @@ const RunMetric* main_metric(const Run& run) {
 
 const RunFile* main_file(const Run& run) {
   const std::string_view role = run.verb == "eval" || run.verb == "bench" ? "in" : "out";
+  // A verb may write more than what --out names; that is what it was run for.
+  const Json config = Json::parse(run.config, nullptr, /*allow_exceptions=*/false);
+  const Json out = config.is_object() && config.contains("out") ? config["out"] : Json();
   const RunFile* found = nullptr;
   for (const RunFile& file : run.files) {
-    if (file.role == role) {
+    if (file.role == role && (found == nullptr || found->path != out)) {
       found = &file;
     }
   }

@@ -278,6 +278,7 @@ constinit const F32Table kF32Reference = {
     .quantize16 = quantize<int16_t>,
     .dequantize8 = dequantize<int8_t>,
     .dequantize16 = dequantize<int16_t>,
+    .packed = nullptr,
 };
 
 }  // namespace whittle::kernels

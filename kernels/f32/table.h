@@ -75,11 +75,11 @@ constexpr ConvF32<Weight> as_conv(const FullyConnectedF32<Weight>& op) {
 // A24. `codes` is room for the codes of one sample.
 struct ConvDynamic {
   ConvF32<int8_t> conv;
-  int8_t* codes;
+  int8_t* codes = nullptr;
 };
 struct FullyConnectedDynamic {
   FullyConnectedF32<int8_t> product;
-  int8_t* codes;
+  int8_t* codes = nullptr;
 };
 
 struct AddF32 {  // y may be a or b
@@ -151,7 +151,7 @@ struct F32Table {
   void (*quantize16)(const Quantize<int16_t>&);
   void (*dequantize8)(const Dequantize<int8_t>&);
   void (*dequantize16)(const Dequantize<int16_t>&);
-  const PackedF32Kernels* packed = nullptr;  // null: this table has none
+  const PackedF32Kernels* packed;  // null: this table has none
 };
 
 extern const F32Table kF32Reference;

@@ -7,9 +7,9 @@ namespace whittle::kernels {
 
 namespace {  // one copy for each table
 
-[[maybe_unused]] float widen(float weight) { return weight; }
-[[maybe_unused]] float widen(int8_t weight) { return weight; }
-[[maybe_unused]] float widen(Half weight) {
+[[maybe_unused]] inline float widen(float weight) { return weight; }
+[[maybe_unused]] inline float widen(int8_t weight) { return weight; }
+[[maybe_unused]] inline float widen(Half weight) {
   const uint32_t sign = uint32_t{weight.bits & 0x8000u} << 16;
   const uint32_t exponent = (weight.bits >> 10) & 0x1f;
   const uint32_t mantissa = weight.bits & 0x3ff;

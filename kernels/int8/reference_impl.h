@@ -201,7 +201,8 @@ constexpr Int8Table make_int8_table(const char* name) {
           .s8 = Reference<Rounding, int8_t>::kernels(),
           .s16 = Reference<Rounding, int16_t>::kernels(),
           .lookup = lookup,
-          .softmax = softmax};
+          .softmax = softmax,
+          .packed = nullptr};
 }
 
 }  // namespace

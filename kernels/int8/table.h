@@ -31,27 +31,27 @@ struct CodeRange {
 // A12; depthwise (A13) is groups == in_channels.
 template <class Code>
 struct Conv {
-  ConvShape shape;
-  const Code* x;
-  int32_t x_zero_point;
+  ConvShape shape = {};
+  const Code* x = nullptr;
+  int32_t x_zero_point = 0;
   WeightCodes weights;
-  const int32_t* bias;          // one per output channel
-  const uint32_t* multipliers;  // one per output channel
-  CodeRange range;
-  Code* y;
+  const int32_t* bias = nullptr;          // one per output channel
+  const uint32_t* multipliers = nullptr;  // one per output channel
+  CodeRange range = {};
+  Code* y = nullptr;
 };
 
 // A14: x [batch, in], weights [out, in], y [batch, out].
 template <class Code>
 struct FullyConnected {
-  int32_t batch, in, out;
-  const Code* x;
-  int32_t x_zero_point;
+  int32_t batch = 0, in = 0, out = 0;
+  const Code* x = nullptr;
+  int32_t x_zero_point = 0;
   WeightCodes weights;
-  const int32_t* bias;
-  const uint32_t* multipliers;
-  CodeRange range;
-  Code* y;
+  const int32_t* bias = nullptr;
+  const uint32_t* multipliers = nullptr;
+  CodeRange range = {};
+  Code* y = nullptr;
 };
 
 // A16. y may be a or b.
@@ -138,7 +138,7 @@ struct Int8Table {
   IntegerKernels<int16_t> s16;  // 16-bit activations, 8-bit weights
   void (*lookup)(const Lookup&);
   void (*softmax)(const Softmax&);
-  const PackedKernels* packed = nullptr;  // null: this table has none
+  const PackedKernels* packed;  // null: this table has none
 };
 
 extern const Int8Table kInt8Reference;  // absent where WHITTLE_NO_FPU

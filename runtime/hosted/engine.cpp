@@ -65,7 +65,7 @@ struct Engine::Context {
   Block arena;
   Block scratch;
   std::atomic<bool> busy;
-  Context* next;
+  Context* next = nullptr;
 };
 
 Engine::File Engine::copy_of(std::span<const uint8_t> file) {

@@ -94,6 +94,29 @@ TEST_SUITE("cli") {
     }
   }
 
+  TEST_CASE("what is written is none of what is read") {
+    const TempFolder folder;
+    const std::string model = save_example(folder).string();
+    const std::string before = contents(model);
+    const std::string beside = folder / "./example.safetensors";
+    const std::string table = folder / "table.csv";
+    std::ofstream(table) << "a,b\n1,2\n";
+    const std::string z = folder / "z";
+    const Words train = {"train", "--model", "mlp", "--epochs", "1"};
+    for (const Words& words :
+         {Words{"export", model, "--out", model}, Words{"prune", model, "--amount", "0.5", "--out", beside},
+          Words{"compress", model, "--out", folder / "example"}, train + Words{"--from", model, "--out", model},
+          train + Words{"--data", table, "--log", table}, train + Words{"--data", "glyphs", "--out", z, "--log", z},
+          Words{"runs", model, "export", "--csv", model}}) {
+      CAPTURE(words);
+      CHECK(contains(refused(folder, words), "names, too; choose another name"));
+    }
+    CHECK(contains(refused(folder, {"report", model, "--out", table}), "is no file of ours"));
+    CHECK(contents(model) == before);
+    CHECK(contents(table) == "a,b\n1,2\n");
+    CHECK_FALSE(std::filesystem::exists(z));
+  }
+
   TEST_CASE("doctor says what there is, in words and in one line of JSON") {
     const TempFolder folder;
     for (const char* verb : {"doctor", "info"}) {  // its first name

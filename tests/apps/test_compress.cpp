@@ -76,6 +76,14 @@ TEST_SUITE("compress") {
     REQUIRE(whittle_command(folder, command(model, other) + Words{"--quiet", "--resume"}).exit_code == 0);
     CHECK(contents(other) == contents(out));
     CHECK(contents(other + ".safetensors") == contents(out + ".safetensors"));
+
+    // What was found about one model is no promise about the next.
+    REQUIRE(whittle_command(folder, {"train", "--model", "mlp", "--hidden", "64,32", "--data", "glyphs", "--first",
+                                     "2000", "--validation", "0.4", "--epochs", "1", "--quiet", "--out", model})
+                .exit_code == 0);
+    const Result foreign = whittle_command(folder, command(model, other) + Words{"--resume"});
+    CHECK(foreign.exit_code == 1);
+    CHECK(contains(foreign.err, "another whittle.origin"));
   }
 
   TEST_CASE("the target is time: the table is saved, and a search with it gives the same bytes") {

@@ -152,6 +152,8 @@ TEST_SUITE("runs") {
     CHECK(std::ranges::count(prune.points, 2, &apps::RunPoint::part) > 0);  // the second round
     const Run& compress = by_verb.at("compress");
     CHECK(compress.parent == train.id);
+    REQUIRE(apps::main_file(compress) != nullptr);
+    CHECK(apps::main_file(compress)->path == folder / "c.wtl");  // and not what lies beside it
     CHECK(std::ranges::count(compress.points, "train_loss", &apps::RunPoint::name) == 6);  // of its rung, in both parts
     CHECK(compress.points.back().part == 2);
     CHECK(apps::iterative(prune) == true);

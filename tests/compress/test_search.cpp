@@ -315,6 +315,20 @@ TEST_SUITE("compress") {
     }
   }
 
+  // All the weights of a layer lose bits at once, which is more than a small step down.
+  TEST_CASE("a rung that went further than it should is no end of the ladder") {
+    const TempFolder folder;
+    SearchOptions o = options(folder.path());
+    o.factor = 0.95;
+    o.promise.max_drop = 100;
+    const SearchResult result = search_in(o);
+    CHECK(result.ended == "all rungs were supported");
+    REQUIRE(result.candidates.size() == 4);
+    for (size_t i = 1; i < 4; ++i) {
+      CHECK(result.candidates[i].cost < result.candidates[i - 1].cost);
+    }
+  }
+
   TEST_CASE("few validation samples support nothing, and plain int8 is left with a sentence about it") {
     const TempFolder folder;
     Trained t;
