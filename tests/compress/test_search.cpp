@@ -315,17 +315,18 @@ TEST_SUITE("compress") {
     }
   }
 
-  // All the weights of a layer lose bits at once, which is more than a small step down.
+  // A channel, and all the weights of a layer that lose bits at once, may be more than the next step down, too.
   TEST_CASE("a rung that went further than it should is no end of the ladder") {
     const TempFolder folder;
     SearchOptions o = options(folder.path());
-    o.factor = 0.95;
+    o.factor = 0.995;
     o.promise.max_drop = 100;
     const SearchResult result = search_in(o);
     CHECK(result.ended == "all rungs were supported");
     REQUIRE(result.candidates.size() == 4);
     for (size_t i = 1; i < 4; ++i) {
-      CHECK(result.candidates[i].cost < result.candidates[i - 1].cost);
+      CHECK(result.candidates[i].cost <= result.candidates[i - 1].cost);  // padding may hide a step so small
+      CHECK(result.candidates[i].wanted < result.candidates[i - 1].wanted);
     }
   }
 
