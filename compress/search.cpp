@@ -156,22 +156,16 @@ class Search {
   Json settings() const {
     FitOptions fit = options_.fit;
     fit.epochs = epochs_;
-    return {{"fit", settings_of(fit, splits_)},
-            {"metadata", options_.fit.metadata},
-            {"max_drop", options_.promise.max_drop},
-            {"confidence", options_.promise.confidence},
-            {"target", static_cast<int>(options_.target)},
-            {"factor", options_.factor},
-            {"calibration_samples", options_.calibration_samples},
-            {"latencies", options_.latencies.json()},
-            {"validation_samples", splits_.validation.size()}};
-  }
-
-  // What is said about the data and the model stands there by names of its own.
-  static Json flat(Json settings) {
-    const Json metadata = std::exchange(settings["metadata"], Json());
-    settings.update(metadata);
-    return settings;
+    Json all = options_.fit.metadata;  // by names of their own, so that what differs can be said
+    all.update({{"fit", settings_of(fit, splits_)},
+                {"max_drop", options_.promise.max_drop},
+                {"confidence", options_.promise.confidence},
+                {"target", static_cast<int>(options_.target)},
+                {"factor", options_.factor},
+                {"calibration_samples", options_.calibration_samples},
+                {"latencies", options_.latencies.json()},
+                {"validation_samples", splits_.validation.size()}});
+    return all;
   }
 
   void begin() {
@@ -184,10 +178,9 @@ class Search {
     const auto* const text = reinterpret_cast<const char*>(bytes.data());
     try {
       const Json state = Json::parse(text, text + bytes.size());
-      const Json mine = flat(settings());
-      const Json was = flat(state.at("settings"));
-      for (const auto& [key, value] : mine.items()) {
-        require(was.contains(key) && was[key] == value, "compress", state_file().string(), " was begun with another ",
+      const Json mine = settings();
+      for (const auto& [key, value] : state.at("settings").items()) {
+        require(mine.contains(key) && mine[key] == value, "compress", state_file().string(), " was begun with another ",
                 key, "; resume with the same model and settings");
       }
       for (const Json& candidate : state.at("candidates")) {
