@@ -1,10 +1,11 @@
 #include "apps/outputs.h"
 
-#include <algorithm>
 #include <array>
 #include <filesystem>
 #include <system_error>
 #include <vector>
+
+#include "apps/text.h"
 
 namespace whittle::apps {
 
@@ -13,11 +14,6 @@ namespace {
 constexpr std::array kOutputs = {"out", "log", "csv", "report", "save-codes"};
 constexpr std::array kNoFiles = {"model"};  // what may be called as a file is, and is none
 constexpr std::array kOfOthers = {".csv", ".tsv", ".png", ".jpg", ".jpeg"};
-
-template <class Names>
-bool is_one_of(const std::string& name, const Names& names) {
-  return std::ranges::find(names, name) != std::end(names);
-}
 
 struct Named {
   std::string option;  // as it is typed; of an argument its name

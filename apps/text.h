@@ -1,6 +1,7 @@
 // Text for people and for machines.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <string>
 #include <string_view>
@@ -9,6 +10,10 @@
 #include "core/json_fwd.h"
 
 namespace whittle::apps {
+
+bool is_one_of(std::string_view name, const auto& names) {
+  return std::ranges::find(names, name) != std::ranges::end(names);
+}
 
 // `text` with control characters as \xNN: names in a file from anywhere must not
 // steer the terminal they are printed on.

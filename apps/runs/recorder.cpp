@@ -13,6 +13,7 @@
 #include <utility>
 
 #include "apps/machine.h"
+#include "apps/text.h"
 #include "core/error.h"
 #include "core/json.h"
 #include "core/parallel.h"
@@ -32,10 +33,6 @@ constexpr std::array kNotOfTheResult = {"seed",    "out",      "log",        "re
 
 // Options that name a file which the result depends on: what is in it counts, not where it is.
 constexpr std::array kFilesOfTheResult = {"teacher", "rewind", "latency-table"};
-
-bool is_one_of(std::string_view name, const auto& names) {
-  return std::ranges::find(names, name) != std::ranges::end(names);
-}
 
 // 0.50 and 0.5 are one number, so that they give one hash.
 Json scalar(const std::string& text) {
