@@ -240,11 +240,13 @@ class Compress {
         std::cout << ' ' << result.candidates[i].name << (i == choice.front.back() ? "\n" : ",");
       }
       std::cout << (choice.supported ? "kept " : "kept plain int8: ") << choice.why << '\n';
-      char line[120];
-      std::snprintf(line, sizeof(line), "%.2f times smaller and %.2f times faster than plain int8\n",
-                    static_cast<double>(plain.bytes) / static_cast<double>(kept.bytes),
-                    plain.latency_us / kept.latency_us);
-      std::cout << line;
+      if (choice.chosen != 0) {
+        char line[120];
+        std::snprintf(line, sizeof(line), "%.2f times smaller and %.2f times faster than plain int8\n",
+                      static_cast<double>(plain.bytes) / static_cast<double>(kept.bytes),
+                      plain.latency_us / kept.latency_us);
+        std::cout << line;
+      }
     }
     Json json = {{"model", options_.model},
                  {"out", options_.out},

@@ -1,6 +1,7 @@
 // whittle export: a model as a file for whoever runs it.
 
 #include <algorithm>
+#include <cmath>
 #include <iostream>
 #include <memory>
 #include <numeric>
@@ -33,14 +34,19 @@ struct Options {
   bool plan = false;
   int threads = 0;
   bool json = false;
-  std::string data_dir;
+  DataArguments data;
 };
 
-// Test samples on which model and program differ in any number of the result.
-int64_t differing(Module& model, const ProgramFile& program, const data::Dataset& data, int64_t samples) {
+// How far a program is from its model on some test samples.
+struct Difference {
+  int64_t samples = 0;  // on which any number of the result differs
+  double largest = 0;   // between two numbers; infinite if one of them is none
+};
+
+Difference difference(Module& model, const ProgramFile& program, const data::Dataset& data, int64_t samples) {
   const EvaluationMode evaluation(model);
   const NoGrad no_grad;
-  int64_t differ = 0;
+  Difference all;
   constexpr int64_t kBatch = 64;
   for (int64_t begin = 0; begin < samples; begin += kBatch) {
     std::vector<int64_t> indices(static_cast<size_t>(std::min(kBatch, samples - begin)));
@@ -50,16 +56,22 @@ int64_t differing(Module& model, const ProgramFile& program, const data::Dataset
     const auto count = static_cast<int64_t>(indices.size());
     const auto length = static_cast<size_t>(inputs.elements() / count);
     const auto outputs = static_cast<size_t>(expected.elements() / count);
-    std::vector<int> wrong(indices.size(), 0);
+    std::vector<double> furthest(indices.size(), 0);
     parallel_for(count, [&](int64_t i) {
       const auto at = static_cast<size_t>(i);
       const Tensor y =
           program.run(Tensor::from({1, static_cast<int64_t>(length)}, inputs.values().subspan(at * length, length)));
-      wrong[at] = std::ranges::equal(y.values(), expected.values().subspan(at * outputs, outputs)) ? 0 : 1;
+      for (size_t k = 0; k < outputs; ++k) {
+        const double gap = std::abs(static_cast<double>(y.values()[k]) - expected.values()[at * outputs + k]);
+        furthest[at] = std::max(furthest[at], std::isnan(gap) ? INFINITY : gap);
+      }
     });
-    differ += std::accumulate(wrong.begin(), wrong.end(), int64_t{0});
+    for (const double one : furthest) {
+      all.samples += one > 0 ? 1 : 0;
+      all.largest = std::max(all.largest, one);
+    }
   }
-  return differ;
+  return all;
 }
 
 void export_model(const Options& options, Recorder& run) {
@@ -99,16 +111,19 @@ void export_model(const Options& options, Recorder& run) {
     std::cout << deploy::draw_plan(lowered.blocks, lowered.plan);
   }
   if (options.verify > 0) {
-    DataArguments where;
-    where.dir = options.data_dir;
-    const SavedData saved = data_of("export", options.model, checkpoint, where);
+    const SavedData saved = data_of("export", options.model, checkpoint, options.data);
     require(!saved.splits.test.empty(), "export", "there are no test samples to verify with");
     const int64_t samples = std::min(options.verify, saved.splits.test.size());
-    const int64_t differ = differing(*model, program, saved.splits.test, samples);
-    json["verified"] = {{"samples", samples}, {"differing", differ}};
-    std::cout << "compared with the model on " << samples << " test samples: " << differ << " differ\n";
-    require(differ == 0 || !integer_only, "export", "the program and the model differ on ", differ, " of ", samples,
-            " samples; this is a defect of whittle");
+    const Difference found = difference(*model, program, saved.splits.test, samples);
+    json["verified"] = {{"samples", samples}, {"differing", found.samples}, {"largest", found.largest}};
+    std::cout << "compared with the model on " << samples << " test samples: ";
+    if (integer_only || found.samples == 0) {
+      std::cout << found.samples << " differ\n";
+    } else {  // sums of floats depend on their order
+      std::cout << "their results are at most " << found.largest << " apart\n";
+    }
+    require(found.samples == 0 || !integer_only, "export", "the program and the model differ on ", found.samples,
+            " of ", samples, " samples; this is a defect of whittle");
   }
   run.result(json);
   if (options.json) {
@@ -129,7 +144,8 @@ void add_export(CLI::App& program) {
   verb->add_option("--verify", options->verify, "Compare program and model on so many test samples")
       ->capture_default_str();
   verb->add_flag("--plan", options->plan, "Draw the plan of memory");
-  verb->add_option("--data-dir", options->data_dir, "Folder of the data files (default: $WHITTLE_DATA)");
+  verb->add_option("--data", options->data.name, "Data to verify with, in place of those of the training");
+  verb->add_option("--data-dir", options->data.dir, "Folder of the data files (default: $WHITTLE_DATA)");
   verb->add_option("--threads", options->threads, "Threads that compute; 0: all there are")->capture_default_str();
   verb->add_flag("--json", options->json, "The last line is a JSON object with the results");
   const auto run = std::make_shared<Recorder>(*verb);

@@ -383,6 +383,12 @@ void compare(const Options& options) {
     std::cout << "A: " << title(a) << ": " << metric_text(*of_a) << '\n'
               << "B: " << title(b) << ": " << metric_text(*of_b) << '\n';
   }
+  const bool other_data = !a.data.empty() && !b.data.empty() && a.data != b.data;
+  json["same_data"] = !other_data;
+  if (other_data && !options.json) {
+    std::cout << "A was measured on " << printable(a.data) << " and B on " << printable(b.data)
+              << ": what differs may be the data\n";
+  }
   const bool same = a.answers.has_value() && b.answers.has_value() && a.answers->samples == b.answers->samples;
   if (same) {
     json["paired"] = compare_answers(a, b, options.json);

@@ -94,6 +94,7 @@ void check(const Options& options, const data::DataInfo& about) {
   if (options.from.empty()) {
     zoo::describe(options.model, options.shape.options());
   }
+  require(!options.fit.resume || !options.out.empty(), "train", "--resume needs --out, where the run was saved");
   check_options(options.fit);
   if (!options.prune.empty()) {
     PruneSpec::parse(options.prune).check(/*while_training=*/true);
@@ -153,9 +154,8 @@ void train(Options& options, Recorder& run) {
   set_convolution(convolution_named(options.convolution));
   set_num_threads(options.threads);
   const auto start = std::chrono::steady_clock::now();
-  const SavedData saved = begun.has_value()
-                              ? data_by("train", options.from, *begun, options.data)
-                              : SavedData{options.data, data::load(options.data.name, options.data.load_options())};
+  const SavedData saved =
+      begun.has_value() ? data_by("train", options.from, *begun, options.data) : new_data(options.data);
   const data::Splits& splits = saved.splits;
   const zoo::Description description =
       begun.has_value() ? zoo::description_of(*begun) : describe(options, splits.train);
@@ -249,6 +249,9 @@ void train(Options& options, Recorder& run) {
       std::cout << (options.out.empty() ? "last epoch" : "best epoch " + std::to_string(result.best_epoch)) << ": test "
                 << sentence(test, about) << '\n';
     }
+  }
+  if (options.out.empty() && !options.quiet) {
+    std::cout << "not saved, because there is no --out\n";
   }
   json["seconds"] = seconds;
   if (!options.out.empty()) {

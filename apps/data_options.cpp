@@ -63,6 +63,7 @@ std::string DataArguments::text() const {
   if (data::is_own(name)) {
     json["own"] = {
         {"target", own.target}, {"drop", own.drop}, {"task", own.task}, {"size", own.size}, {"grey", own.grey}};
+    json["sum"] = sum;
   }
   return json.dump();
 }
@@ -85,6 +86,10 @@ DataArguments DataArguments::from_text(const std::string& text) {
                        .task = own->at("task").get<std::string>(),
                        .size = own->at("size").get<std::vector<int64_t>>(),
                        .grey = own->at("grey").get<bool>()};
+      if (!data::is_own(arguments.name)) {
+        arguments.name = "./" + arguments.name;  // a folder that is elsewhere now, and has no dot in its name
+      }
+      arguments.sum = j.value("sum", "");  // empty in checkpoints from before there was one
     }
     return arguments;
   } catch (const Json::exception& error) {
@@ -167,6 +172,21 @@ SavedData data_of(const char* verb, const std::string& file, const Checkpoint& c
   return data_by(verb, file, checkpoint, data_arguments_of(verb, file, checkpoint, given));
 }
 
+namespace {
+
+// What is there now; empty for a data set with a name.
+std::string sum_of(const DataArguments& arguments) {
+  return data::is_own(arguments.name) ? data::fingerprint(data::own_path(arguments.name, arguments.dir)) : "";
+}
+
+}  // namespace
+
+SavedData new_data(const DataArguments& given) {
+  SavedData made{.arguments = given, .splits = data::load(given.name, given.load_options())};
+  made.arguments.sum = sum_of(given);
+  return made;
+}
+
 SavedData data_by(const char* verb, const std::string& file, const Checkpoint& checkpoint,
                   const DataArguments& arguments) {
   require(arguments.kept >= 0, verb, "--first ", arguments.kept, " is no number of samples");
@@ -174,7 +194,12 @@ SavedData data_by(const char* verb, const std::string& file, const Checkpoint& c
   const data::Preprocessing scaling = preprocessing_of(verb, file, checkpoint);
   data::LoadOptions loading = saved.arguments.load_options();
   loading.own.network = scaling;
-  saved.splits = data::load(saved.arguments.name, loading);
+  saved.splits = data::load(arguments.name, loading);
+  saved.arguments.sum = sum_of(arguments);
+  require(arguments.sum.empty() || arguments.whole || arguments.sum == saved.arguments.sum, verb, arguments.name,
+          " has changed since ", file,
+          " was trained on it: what it learned from may be among what is held back now; restore it, or say --data ",
+          arguments.name, " to go on all the same");
   if (arguments.kept > 0 && arguments.kept < saved.splits.train.size()) {
     std::vector<int64_t> first(static_cast<size_t>(arguments.kept));
     std::iota(first.begin(), first.end(), int64_t{0});

@@ -33,6 +33,7 @@ struct DataArguments {
   int64_t kept = 0;                     // of the training part that a saved model remembers, the first ones; 0: all
   bool standardize_target = false;      // regression
   OwnArguments own{};
+  std::string sum{};   // of one's own: data::fingerprint() of what a saved model was trained on
   bool whole = false;  // a file of one's own is one set; not remembered
 
   data::DataInfo info() const { return data::info(name, load_options()); }
@@ -75,7 +76,10 @@ struct SavedData {
   data::Splits splits;
 };
 SavedData data_of(const char* verb, const std::string& file, const Checkpoint& checkpoint, const DataArguments& given);
-// The same where it is clear which data: `arguments` are those of data_arguments_of().
+// Data for a new model.
+SavedData new_data(const DataArguments& given);
+// The same where it is clear which data: `arguments` are those of data_arguments_of(). A file of one's own that has
+// changed since is refused: what was trained on could be among what is held back now.
 SavedData data_by(const char* verb, const std::string& file, const Checkpoint& checkpoint,
                   const DataArguments& arguments);
 

@@ -31,6 +31,7 @@ std::vector<Named> files_of(const CLI::App& verb) {
       }
       const bool written = !option->get_positional() && is_one_of(name, kOutputs);
       for (const std::string& value : option->results()) {
+        require(!value.empty() || !written, verb.get_name(), "--", name, " is empty; name a file");
         if (!value.empty()) {
           files.push_back({(option->get_positional() ? "" : "--") + name, value, written});
         }

@@ -33,6 +33,7 @@ Picture read_picture(const fs::path& path, int64_t channels) {
   require(named_jpeg || kind == ".png" || kind == ".bmp", "images", path.string(),
           ": is not a .png, .bmp, .jpg or .jpeg file");
   const std::vector<std::byte> bytes = read_file(path, uint64_t{256} << 20);
+  require(!bytes.empty(), "images", path.string(), ": is empty");
   // Many a .jpg of the web is a PNG. Only where the first bytes say nothing, the name does.
   const auto begins = [&](std::initializer_list<uint8_t> magic) {
     return bytes.size() >= magic.size() && std::ranges::equal(magic, std::span(bytes).first(magic.size()),

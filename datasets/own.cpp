@@ -7,6 +7,7 @@
 #include "core/error.h"
 #include "datasets/image_folder.h"
 #include "datasets/picture.h"
+#include "datasets/sha256.h"
 #include "datasets/table.h"
 #include "datasets/tabular.h"
 
@@ -69,10 +70,15 @@ Dataset read_own_table(const fs::path& path, const OwnOptions& options) {
 Dataset read_own(const fs::path& path, const OwnOptions& options) {
   std::error_code error;
   require(fs::exists(path, error), "data", path.string(),
-          ": there is no such file or folder (--data says where it is)");
+          ": there is no such file or folder (--data says where it is, or --data-dir the folder that holds it)");
   if (!fs::is_directory(path, error)) {
+    require(options.network.has_value() || (options.size.empty() && options.channels == 3), "data", path.string(),
+            ": is a table; --image-size and --grey are for pictures");
     return read_own_table(path, options);
   }
+  const bool of_a_table = !options.target.empty() || !options.drop.empty() || options.classify.has_value();
+  require(options.network.has_value() || !of_a_table, "data", path.string(),
+          ": is a folder of pictures; --target, --drop and --task are for tables");
   ImageFolderOptions reading{.name = path.string(), .channels = options.channels};
   if (options.network.has_value()) {
     const Shape& shape = options.network->sample;
@@ -93,6 +99,27 @@ Dataset read_own(const fs::path& path, const OwnOptions& options) {
     reading.width = options.size[1];
   }
   return read_image_folder(path, reading);
+}
+
+std::string fingerprint(const fs::path& path) {
+  std::error_code error;
+  if (!fs::is_directory(path, error)) {
+    return sha256_of_file(path);
+  }
+  std::set<std::string> pictures;
+  for (fs::recursive_directory_iterator entry(path, error), end; !error && entry != end; entry.increment(error)) {
+    std::error_code unreadable;
+    const uint64_t size = entry->is_regular_file(unreadable) ? entry->file_size(unreadable) : 0;
+    if (!entry->path().filename().string().starts_with('.') && size > 0) {
+      pictures.insert(entry->path().lexically_relative(path).generic_string() + '\n' + std::to_string(size) + '\n');
+    }
+  }
+  require(!error, "data", path.string(), ": cannot be listed: ", error.message());
+  Sha256 sum;
+  for (const std::string& picture : pictures) {
+    sum.update(std::as_bytes(std::span(picture)));
+  }
+  return sum.hex();
 }
 
 Dataset read_inputs(std::span<const fs::path> files, const Preprocessing& network) {

@@ -33,6 +33,9 @@ inline constexpr size_t kMostCategories = 100;
 // The separator of a table is the one its first line has most of, and that line is a header unless it holds a number.
 Dataset read_own(const std::filesystem::path& path, const OwnOptions& options);
 
+// SHA-256 of what decides how the samples are split: a table's bytes, or names and sizes of a folder's pictures.
+std::string fingerprint(const std::filesystem::path& path);
+
 // Samples whose answers are not known, for a trained network: pictures, or tables with its columns.
 Dataset read_inputs(std::span<const std::filesystem::path> files, const Preprocessing& network);
 

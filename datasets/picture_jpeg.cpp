@@ -17,6 +17,8 @@ Picture decode_jpeg(std::span<const std::byte> file, int64_t channels, const std
   int width = 0, height = 0, sampling = 0, colours = 0;
   require(tjDecompressHeader3(decoder.get(), bytes, size, &width, &height, &sampling, &colours) == 0, "image", name,
           ": is not a JPEG picture: ", tjGetErrorStr2(decoder.get()));
+  require(colours != TJCS_CMYK && colours != TJCS_YCCK, "image", name,
+          ": holds the four colours of printers (CMYK); save it as RGB");
   require(width > 0 && height > 0 && width <= kMaxPictureSide && height <= kMaxPictureSide, "image", name, ": its ",
           height, " x ", width, " pixels are not between 1 and ", kMaxPictureSide, " on a side");
   Picture picture{.height = height, .width = width, .channels = channels};

@@ -490,14 +490,21 @@ bool is_own(const std::string& name) {
          (name.find_first_of("./") != std::string::npos || fs::exists(name, error)) && !name.empty();
 }
 
+fs::path own_path(const std::string& name, const fs::path& data_dir) {
+  std::error_code error;
+  const fs::path there = data_dir / name;
+  return !fs::exists(name, error) && fs::exists(there, error) ? there : fs::path(name);
+}
+
 DataInfo info(const std::string& name, const LoadOptions& options) {
   if (!is_own(name)) {
     return entry(name).info;
   }
   std::error_code error;
-  const bool images = fs::is_directory(name, error);
+  const fs::path path = own_path(name, options.data_dir);
+  const bool images = fs::is_directory(path, error);
   const bool classes = images || (options.own.classify.has_value() ? *options.own.classify
-                                                                   : read_own(name, options.own).is_classification());
+                                                                   : read_own(path, options.own).is_classification());
   return {.name = name,
           .description = images ? "a folder of pictures" : "a table",
           .samples = {},
@@ -512,7 +519,7 @@ Splits load(const std::string& name, const LoadOptions& options) {
   require(options.first_training >= 0 && options.validation.value_or(0) >= 0 && options.validation.value_or(0) < 1,
           "data", name, ": a validation share of ", options.validation.value_or(0), " and the first ",
           options.first_training, " training samples make no split");
-  const Dataset all = own ? read_own(name, options.own) : Dataset();
+  const Dataset all = own ? read_own(own_path(name, options.data_dir), options.own) : Dataset();
   require((own ? !all.is_classification() : found->info.regression) || !options.standardize_target, "data", name,
           ": has classes; only the target of a regression can be standardized");
   if (!own) {

@@ -40,6 +40,8 @@ std::span<const DataInfo> list();
 // Whether `name` means a file or folder of one's own: it is none of the names above, and it is there or has a dot or a
 // slash, which they do not have.
 bool is_own(const std::string& name);
+// Where it is: what `name` says, or, if nothing is there, that under `data_dir`.
+std::filesystem::path own_path(const std::string& name, const std::filesystem::path& data_dir);
 
 enum class Protocol {
   kOwn,  // validation part by seed; scaling found on the training part

@@ -8,6 +8,7 @@
 #include <optional>
 
 #include "core/error.h"
+#include "core/json.h"
 #include "datasets/source.h"
 
 namespace whittle::inline WHITTLE_PRECISION::data {
@@ -35,6 +36,18 @@ std::optional<double> parse_number(std::string_view text) {
   return whole ? std::optional(value) : std::nullopt;
 }
 
+bool is_utf8(const std::string& text) {
+  if (std::ranges::all_of(text, [](char c) { return static_cast<uint8_t>(c) < 0x80; })) {
+    return true;
+  }
+  try {
+    (void)Json(text).dump();  // its writer checks
+    return true;
+  } catch (const Json::exception&) {
+    return false;
+  }
+}
+
 // Lines of a file, without their ends (\n or \r\n). Blank lines are skipped.
 class Lines {
  public:
@@ -53,9 +66,14 @@ class Lines {
       }
       check(number_ > 1 || !(line.starts_with("\xff\xfe") || line.starts_with("\xfe\xff")),
             "is UTF-16; save the table as UTF-8");
+      check(number_ > 1 || !line.starts_with("PK\x03\x04"),
+            "is no text but a packed file, as spreadsheet programs write them; save the table as CSV");
       if (line.ends_with('\r')) {
         line.pop_back();
       }
+      check(line.find('\r') == std::string::npos,
+            "holds a carriage return that ends no line; save the table with lines that end in \\n or \\r\\n");
+      check(is_utf8(line), "is not UTF-8 (but Latin-1 or the like, or no text); save the table as UTF-8");
     } while (trimmed(line).empty());
     return true;
   }
@@ -196,6 +214,19 @@ void add_row(const Lines& lines, std::vector<Growing>& columns, const std::vecto
   }
 }
 
+// The first row made text of a column because no value stood there, although all others are numbers.
+void check_first_row(const Lines& lines, const Column& column) {
+  constexpr std::array<std::string_view, 8> kMissing = {"NA", "N/A", "n/a", "#N/A", "NULL", "null", "None", "-"};
+  const auto is_number = [](const std::string& text) { return parse_number(text).has_value(); };
+  if (column.categories.size() < 2 || std::ranges::count_if(column.categories, is_number) + 1 !=
+                                          static_cast<std::ptrdiff_t>(column.categories.size())) {
+    return;
+  }
+  const std::string& first = column.categories[static_cast<size_t>(column.codes[0])];
+  require(std::ranges::find(kMissing, first) == kMissing.end(), "csv", lines.name(), ": column ", column.name,
+          " has no value in its first row (", shown(first), "); its others are numbers");
+}
+
 // Categories were numbered as they came; now they are sorted.
 Column finished(Growing g) {
   std::vector<int32_t> sorted_code(g.seen.size());
@@ -283,7 +314,13 @@ Table read_csv(const std::filesystem::path& path, const CsvOptions& options) {
     }
     add_row(lines, columns, cells);
   }
-  return finished_table(lines, "csv", std::move(columns));
+  const Table table = finished_table(lines, "csv", std::move(columns));
+  for (const Column& column : table.columns) {
+    if (!column.is_number && std::ranges::find(options.text, column.name) == options.text.end()) {
+      check_first_row(lines, column);
+    }
+  }
+  return table;
 }
 
 Table read_keel(const std::filesystem::path& path) {

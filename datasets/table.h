@@ -4,7 +4,8 @@
 //
 // A column is numeric or text. KEEL files declare it; in CSV the first row decides, and
 // a later cell that does not fit is refused with its line, never quietly retyped.
-// Numbers are read without a locale; NaN, infinities and missing cells are refused.
+// Numbers are read without a locale; NaN, infinities and missing cells are refused, and
+// so is text that is not UTF-8.
 #pragma once
 
 #include <cstdint>

@@ -56,6 +56,19 @@ std::vector<double> input_values(const Table& table, const std::vector<InputColu
   return values;
 }
 
+// A text that the network has no input for would be read as none of those it knows.
+void check_categories(const Table& table, const std::vector<InputColumn>& columns) {
+  for (const InputColumn& input : columns) {
+    if (input.category.empty()) {
+      continue;
+    }
+    for (const std::string& category : table.column(input.name).categories) {
+      require(std::ranges::find(columns, InputColumn{input.name, category}) != columns.end(), "table", table.source,
+              ": column ", input.name, " holds '", category, "', which the network has never seen");
+    }
+  }
+}
+
 // Labels that count in `from`, counting in `to`.
 std::vector<int32_t> relabelled(const Table& table, const std::string& column, const std::vector<int32_t>& labels,
                                 const std::vector<std::string>& from, const std::vector<std::string>& to) {
@@ -118,6 +131,7 @@ Tabular make_dataset(const Table& table, const TabularOptions& options) {
   const bool trims = options.trim_low > 0 || options.trim_high < 1;
   require(!options.classify || !trims, "table", "a class target has no quantiles to trim");
 
+  check_categories(table, options.columns);
   Preprocessing preprocessing{.data = options.name,
                               .sample = {},
                               .columns = options.columns.empty() ? input_columns(table, options) : options.columns};
@@ -151,15 +165,7 @@ Tabular make_dataset(const Table& table, const TabularOptions& options) {
 }
 
 Dataset make_inputs(const Table& table, const Preprocessing& network) {
-  for (const InputColumn& input : network.columns) {
-    if (input.category.empty()) {
-      continue;
-    }
-    for (const std::string& category : table.column(input.name).categories) {
-      require(std::ranges::find(network.columns, InputColumn{input.name, category}) != network.columns.end(), "table",
-              table.source, ": column ", input.name, " holds '", category, "', which the network has never seen");
-    }
-  }
+  check_categories(table, network.columns);
   return unanswered(network, {.values = input_values(table, network.columns)});
 }
 

@@ -21,7 +21,7 @@ struct TabularOptions {
   double trim_high = 1;             //   (linear interpolation), both ends included
 
   // The inputs a trained network expects, from its Preprocessing: then `drop` is not looked at
-  // and a category that the table lacks is an input that is always 0.
+  // a category that the table lacks is an input that is always 0, and one that they lack is refused.
   std::vector<InputColumn> columns{};
   std::vector<std::string> classes{};  // its classes, likewise: a row of none of them is refused
 };

@@ -185,7 +185,7 @@ class Fit {
   [[noreturn]] void not_finite(const char* what, const std::string& where) const {
     fail("fit", "epoch ", epoch_ + 1, ", step ", optimizer_->steps() + 1, ": ", what,
          where.empty() ? std::string() : " (first at '" + where + "')",
-         "; try a smaller rate or clip_norm. The saved files are those of before");
+         "; try a smaller rate or clip norm. The saved files are those of before");
   }
 
   void end_epoch() {
@@ -344,7 +344,7 @@ class Fit {
 
   // What the caller says about model and data holds for the rest of the training too.
   void check_metadata(const Checkpoint& checkpoint, const std::filesystem::path& path) const {
-    constexpr size_t kShown = 200;  // names of a hundred classes help nobody
+    constexpr size_t kShown = 300;  // names of a hundred classes help nobody
     for (const auto& [key, mine] : options_.metadata) {
       const auto found = checkpoint.metadata.find(key);
       const bool there = found != checkpoint.metadata.end();
@@ -455,14 +455,14 @@ void check_options(const FitOptions& options) {
   require(options.workers >= 0 && options.workers <= data::kMaxWorkers, "fit", "workers ", options.workers,
           " is not between 0 and ", data::kMaxWorkers);
   require(options.patience >= 0, "fit", "patience ", options.patience, " is negative");
-  require(std::isfinite(options.clip_norm) && options.clip_norm >= 0, "fit", "clip_norm ", options.clip_norm,
+  require(std::isfinite(options.clip_norm) && options.clip_norm >= 0, "fit", "a clip norm of ", options.clip_norm,
           " is not a finite number >= 0");
-  require(options.label_smoothing >= 0 && options.label_smoothing < 1, "fit", "label_smoothing ",
+  require(options.label_smoothing >= 0 && options.label_smoothing < 1, "fit", "a label smoothing of ",
           options.label_smoothing, " is outside [0, 1)");
   require(options.ema >= 0 && options.ema < 1, "fit", "ema ", options.ema, " is outside [0, 1)");
   require(!options.nesterov || options.optimizer == "sgd", "fit", "nesterov is for sgd, not for ", options.optimizer);
   require(options.augment.mixup == 0 || options.label_smoothing == 0, "fit",
-          "mixup and label_smoothing both spread the labels; choose one");
+          "mixup and label smoothing both spread the labels; choose one");
   require(!options.resume || !options.out.empty(), "fit", "resume needs `out`, the path the run was saved under");
   check_place(options.out, "fit", "out");
   check_place(options.log, "fit", "log");

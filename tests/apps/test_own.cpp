@@ -94,9 +94,45 @@ TEST_SUITE("own") {
     }
     CHECK_FALSE(std::filesystem::exists(folder / "no"));
     CHECK(contains(refused(folder, {"predict", model, folder / "new.csv", "--top", "0"}), "--top 0"));
-    std::ofstream(folder / "new.csv") << "colour,size\ngreen,3.6\n";
-    CHECK(
-        contains(refused(folder, {"predict", model, folder / "new.csv"}), "'green', which the network has never seen"));
+    std::ofstream(folder / "new.csv") << "colour,size,kind\ngreen,3.6,large\n";
+    for (const Words& words :
+         {Words{"predict", model, folder / "new.csv"}, Words{"eval", model, "--data", folder / "new.csv"},
+          Words{"quantize", model, "--data", folder / "new.csv", "--out", folder / "x"}}) {
+      CHECK(contains(refused(folder, words), "'green', which the network has never seen"));
+    }
+  }
+
+  TEST_CASE("data that have changed or moved since the training") {
+    const TempFolder folder;
+    std::filesystem::create_directory(folder / "data");
+    const std::string table = folder / "data/own.csv", model = folder / "m.safetensors";
+    write_table(table, 200);
+    const Words train = training("own.csv", model) + Words{"--target", "kind", "--data-dir", folder / "data"};
+    REQUIRE(whittle_command(folder, train).exit_code == 0);
+    CHECK(contains(refused(folder, {"eval", model}), "own.csv: there is no such file or folder"));
+    CHECK(whittle_command(folder, {"eval", model, "--data-dir", folder / "data"}).exit_code == 0);
+    const std::string program = folder / "m.wtl";
+    CHECK(contains(whittle_command(folder, {"export", model, "--out", program, "--verify", "9", "--data", table}).out,
+                   "on 9 test samples: their results are at most "));
+
+    std::ofstream(table, std::ios::app) << "1,large,3.5,red\n";
+    const Words where = {"--data-dir", folder / "data"};
+    CHECK(contains(refused(folder, Words{"eval", model} + where), "own.csv has changed since"));
+    CHECK(contains(refused(folder, Words{"eval", program} + where), "own.csv has changed since"));
+    CHECK(contains(refused(folder, Words{"quantize", model, "--out", folder / "q"} + where), "has changed since"));
+    CHECK(contains(refused(folder, train + Words{"--resume"}), "resume with the same settings"));
+    CHECK(whittle_command(folder, Words{"eval", model, "--split", "all"} + where).exit_code == 0);
+    CHECK(whittle_command(folder, {"eval", model, "--data", table}).exit_code == 0);
+  }
+
+  TEST_CASE("what is of no use to a table or a folder is said") {
+    const TempFolder folder;
+    const std::string table = folder / "own.csv";
+    write_table(table, 20);
+    const Words info = {"data", "info", table, "--target", "kind"};
+    CHECK(contains(refused(folder, info + Words{"--image-size", "8,8"}), "is a table; --image-size and --grey"));
+    CHECK(contains(refused(folder, info + Words{"--grey"}), "is a table; --image-size and --grey"));
+    CHECK(contains(refused(folder, {"data", "info", folder / ".", "--target", "kind"}), "is a folder of pictures"));
   }
 
   TEST_CASE("a number to predict comes in its own unit") {

@@ -203,15 +203,15 @@ TEST_SUITE("train") {
     refused(mnist + Words{"--optimizer", "adam", "--momentum", "0.9"}, "--momentum is for sgd, not for adam");
     refused(mnist + Words{"--optimizer", "adam", "--nesterov"}, "nesterov is for sgd, not for adam");
     refused(mnist + Words{"--weight-decay", "-1"}, "weight decay");
-    refused(mnist + Words{"--clip-norm", "-1"}, "clip_norm -1");
-    refused(mnist + Words{"--label-smoothing", "1"}, "label_smoothing 1");
+    refused(mnist + Words{"--clip-norm", "-1"}, "a clip norm of -1");
+    refused(mnist + Words{"--label-smoothing", "1"}, "a label smoothing of 1");
     refused(mnist + Words{"--ema", "1"}, "ema 1");
     refused(mnist + Words{"--patience", "-1"}, "patience -1");
     refused(mnist + Words{"--workers", "1000"}, "workers 1000");
     refused(mnist + Words{"--threads", "-1"}, "-1 is not between 0 and");
     refused(mnist + Words{"--rotation", "181"}, "181 degrees");
     refused(mnist + Words{"--crop", "-1"}, "a crop of -1");
-    refused(mnist + Words{"--mixup", "0.2", "--label-smoothing", "0.1"}, "mixup and label_smoothing");
+    refused(mnist + Words{"--mixup", "0.2", "--label-smoothing", "0.1"}, "mixup and label smoothing");
     refused(mnist + Words{"--protocol", "theirs"}, "there is no protocol 'theirs'");
     refused(mnist + Words{"--validation", "-3"}, "a validation share of -3");
     refused(mnist + Words{"--first", "-1"}, "the first -1 training samples");
@@ -227,7 +227,7 @@ TEST_SUITE("train") {
     CHECK(contains(lost.err, "is in a folder that does not exist"));
     const Result no_out = whittle_command(folder, kMoons + Words{"1", "--resume"});
     CHECK(no_out.exit_code == 1);
-    CHECK(contains(no_out.err, "resume needs"));
+    CHECK(contains(no_out.err, "--resume needs --out"));
   }
 
   TEST_CASE("what only the data can show is refused before the first step") {

@@ -90,7 +90,19 @@ TEST_SUITE("csv") {
     CHECK(refusal("a\n\"x\n") == "line 2: a quoted cell does not end on its line");
     CHECK(refusal("a\n\"x\"y\n") == "line 2: text follows the closing quote of a cell");
     CHECK(refusal(std::string_view("a\n1\n1\0\n", 7)) == "line 3: column a holds '1?', which is not a number");
-    CHECK(refusal("a\n1\n\xff\n") == "line 3: column a holds '?', which is not a number");
+    const std::string not_utf8 = ": is not UTF-8 (but Latin-1 or the like, or no text); save the table as UTF-8";
+    CHECK(refusal("a\n1\n\xff\n") == "line 3" + not_utf8);
+    CHECK(refusal("stra\xdf"
+                  "e\n1\n") == "line 1" + not_utf8);
+    CHECK(refusal("a\n\xed\xa0\x80\n") == "line 2" + not_utf8);  // half of a surrogate pair
+    CHECK(refusal("PK\x03\x04\x14\n") ==
+          "line 1: is no text but a packed file, as spreadsheet programs write them; save the table as CSV");
+    CHECK(refusal("a,b\r1,2\r3,4\r") ==
+          "line 1: holds a carriage return that ends no line; save the table with lines that end in \\n or \\r\\n");
+    CHECK(refusal("a,b\nNA,2\n3,4\n5,6\n") == "column a has no value in its first row ('NA'); its others are numbers");
+    CHECK(csv("a\nNA\nEU\n1\n").column("a").categories.size() == 3);  // a word like others
+    CHECK(csv("a\nNA\n1\n", {.text = {"a"}}).column("a").categories.size() == 2);
+    CHECK(csv("a\n3+\n1\n2\n").column("a").categories.size() == 3);
     CHECK(refusal("a\n1\n", false, {.text = {"b"}}) == "has no column 'b' to read as text");
   }
 
@@ -137,11 +149,15 @@ TEST_SUITE("csv") {
     CHECK(std::vector<double>(set.values(1).begin(), set.values(1).end()) == std::vector<double>{1, 0, 7});
     CHECK(set.label(0) == 1);
 
-    // Another table through the columns of the first: green is no known colour.
-    const data::Table other = csv("size,kind,colour\n9,a,green\n8,b,red\n");
-    const data::Dataset again =
-        data::make_dataset(other, {.name = "t", .target = "kind", .columns = set.preprocessing().columns}).data;
-    CHECK(std::vector<double>(again.values(0).begin(), again.values(0).end()) == std::vector<double>{0, 0, 9});
+    // Another table through the columns of the first; there, green is no known colour.
+    const auto through = [&](std::string_view text) {
+      return data::make_dataset(csv(text), {.name = "t", .target = "kind", .columns = set.preprocessing().columns})
+          .data;
+    };
+    const data::Dataset again = through("size,kind,colour\n9,a,red\n8,b,red\n");  // an input for blue, all the same
+    CHECK(std::vector<double>(again.values(0).begin(), again.values(0).end()) == std::vector<double>{0, 1, 9});
+    CHECK(message_of([&] { through("size,kind,colour\n9,a,green\n"); }).find("'green', which the network has never") !=
+          std::string::npos);
     CHECK(std::vector<double>(again.values(1).begin(), again.values(1).end()) == std::vector<double>{0, 1, 8});
 
     CHECK(message_of([&] {

@@ -47,11 +47,11 @@ Bytes bmp_four_colours() {  // 24 bits, bottom line first, blue-green-red, lines
          Bytes(24, 0) + bytes({255, 0, 0, 255, 255, 255, 0, 0, /**/ 0, 0, 255, 0, 255, 0, 0, 0});
 }
 
-Bytes jpeg(int width, int height, const Bytes& rgb) {
+Bytes jpeg(int width, int height, const Bytes& pixels, int format = TJPF_RGB) {
   tjhandle encoder = tjInitCompress();
   unsigned char* out = nullptr;
   unsigned long size = 0;
-  REQUIRE(tjCompress2(encoder, rgb.data(), width, 0, height, TJPF_RGB, &out, &size, TJSAMP_444, 95, 0) == 0);
+  REQUIRE(tjCompress2(encoder, pixels.data(), width, 0, height, format, &out, &size, TJSAMP_444, 95, 0) == 0);
   Bytes file(out, out + size);
   tjFree(out);
   tjDestroy(encoder);
@@ -148,6 +148,8 @@ TEST_SUITE("images") {
   }
 
   TEST_CASE("other formats are not decoded") {
+    CHECK(message_of([] { return data::decode_jpeg(as_bytes(jpeg(8, 8, Bytes(8 * 8 * 4, 90), TJPF_CMYK)), 3, "x"); }) ==
+          "[image] x: holds the four colours of printers (CMYK); save it as RGB");
     for (const char* text : {"GIF89a\1\0\1\0\0\0\0;", "P6 1 1 255\nabc", "", "text"}) {
       CHECK(message_of([&] {
               return data::decode_png_or_bmp(as_bytes(bytes(text)), 3, "x");
@@ -207,6 +209,8 @@ TEST_SUITE("images") {
     CHECK(read().find("b/1.png: is 1 x 3, the pictures before it are 2 x 2") != std::string::npos);
     CHECK(read({.height = 4}).find("give height and width, or neither") != std::string::npos);
     CHECK(read({.height = 2, .width = 2, .max_bytes = 20}).find("more than 20 bytes") != std::string::npos);
+    write(folder / "set/b/1.jpg", "");
+    CHECK(read({.height = 2, .width = 2}).find("1.jpg: is empty") != std::string::npos);
     write(folder / "set/b/1.jpg", "no picture");
     CHECK(read({.height = 2, .width = 2}).find("1.jpg: is not a JPEG picture") != std::string::npos);
     write(folder / "set/c.png", four_colours());
