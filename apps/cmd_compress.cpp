@@ -324,6 +324,7 @@ class Compress {
       json["candidates"].push_back({{"name", c.name},
                                     {"accuracy", c.accuracy},
                                     {"drop", c.drop()},
+                                    {"confidence", c.confidence},
                                     {"bound", c.bound},
                                     {"bytes", c.bytes},
                                     {"latency_us", c.latency_us},

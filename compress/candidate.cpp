@@ -21,7 +21,7 @@ std::string text(const char* format, Numbers... numbers) {
 
 std::string what_it_would_take(const Candidate& candidate, const Promise& promise) {
   const int64_t samples =
-      statistics::samples_for_drop(candidate.validation, promise.max_drop / 100, promise.confidence);
+      statistics::samples_for_drop(candidate.validation, promise.max_drop / 100, candidate.confidence);
   constexpr int64_t kMost = 100'000'000;
   if (samples <= candidate.validation.samples || samples > kMost) {
     return "";
@@ -30,17 +30,14 @@ std::string what_it_would_take(const Candidate& candidate, const Promise& promis
 }
 
 Choice::Verdict verdict_of(const Candidate& candidate, const Promise& promise) {
-  const auto [bound, drop] = std::pair(candidate.bound, candidate.drop());
-  const std::string seen = text("%lld validation samples show a drop of %.2f points",
-                                static_cast<long long>(candidate.validation.samples), drop);
+  const std::string seen = text("%lld validation samples show a drop of %.2f points and allow %.2f at %g %% confidence",
+                                static_cast<long long>(candidate.validation.samples), candidate.drop(), candidate.bound,
+                                candidate.confidence);
   if (!candidate.supports(promise)) {
-    return {
-        .word = "refused",
-        .why = seen +
-               text(" and allow %.2f at %g %% confidence, more than %g", bound, promise.confidence, promise.max_drop) +
-               what_it_would_take(candidate, promise)};
+    return {.word = "refused",
+            .why = seen + text(", more than %g", promise.max_drop) + what_it_would_take(candidate, promise)};
   }
-  return {.word = "supported", .why = seen + text(" and allow %.2f at %g %% confidence", bound, promise.confidence)};
+  return {.word = "supported", .why = seen};
 }
 
 }  // namespace
@@ -71,6 +68,7 @@ Json to_json(const Candidate& c) {
           {"latency_us", c.latency_us},
           {"validation", {c.validation.samples, c.validation.only_a, c.validation.only_b}},
           {"accuracy", c.accuracy},
+          {"confidence", c.confidence},
           {"bound", c.bound},
           {"bits", c.bits},
           {"training_loss", c.training_loss}};
@@ -89,17 +87,27 @@ Candidate candidate_from(const Json& j) {
           .latency_us = j.at("latency_us").get<double>(),
           .validation = statistics::paired(counts[0], counts[1], counts[2]),
           .accuracy = j.at("accuracy").get<double>(),
+          .confidence = j.at("confidence").get<double>(),
           .bound = j.at("bound").get<double>(),
           .bits = j.at("bits").get<std::map<std::string, int>>(),
           .training_loss = j.at("training_loss").get<std::vector<double>>()};
 }
 
+double confidence_behind(const std::vector<Candidate>& before, const Promise& promise) {
+  constexpr double kShareOfInt8 = 0.2;  // of the chance to be wrong
+  const double chance = 100 - promise.confidence;
+  return before.empty()                     ? 100 - chance * kShareOfInt8
+         : before.front().supports(promise) ? promise.confidence
+                                            : 100 - chance * (1 - kShareOfInt8);
+}
+
 void judge(Candidate& candidate, const std::vector<bool>& by_float, const std::vector<bool>& by_program,
-           const Promise& promise) {
+           double confidence) {
   candidate.validation = statistics::paired(by_float, by_program);
   candidate.accuracy =
       static_cast<double>(std::ranges::count(by_program, true)) / static_cast<double>(by_program.size());
-  candidate.bound = 100 * statistics::largest_drop(candidate.validation, promise.confidence);
+  candidate.confidence = confidence;
+  candidate.bound = 100 * statistics::largest_drop(candidate.validation, confidence);
 }
 
 Choice choose(const std::vector<Candidate>& candidates, const Promise& promise) {
@@ -109,9 +117,11 @@ Choice choose(const std::vector<Candidate>& candidates, const Promise& promise) 
   for (size_t i = 0; i < candidates.size(); ++i) {
     const Candidate& candidate = candidates[i];
     require(tested, "compress", "'", candidate.name, "' stands behind a candidate that failed");
-    tested = candidate.supports(promise);
+    const bool supported = candidate.supports(promise);
+    tested = supported || i == 0;
     choice.verdicts.push_back(verdict_of(candidate, promise));
-    if (tested && candidate.cost < candidates[choice.chosen].cost) {
+    const Candidate& best = candidates[choice.chosen];
+    if (supported && (candidate.cost < best.cost || !best.supports(promise))) {
       choice.chosen = i;
     }
     const bool beaten = std::ranges::any_of(candidates, [&](const Candidate& other) {

@@ -1,9 +1,11 @@
 // What a search for a smaller net has tried, and which of it is to be kept.
 //
-// Candidates are tested in the order in which they were made, each at the full confidence, until one fails: those
-// behind it are not tested. So the chance that any candidate is called supported though it loses more than promised is
-// held at 1 - confidence without a correction (fixed-sequence testing, Maurer et al. 1995): it would take a false
-// success at the first false one. What is kept is the cheapest of those that were supported.
+// Candidates are tested in the order in which they were made, the rungs behind plain int8 until one fails: those behind
+// it are not tested. The chance that any candidate is called supported though it loses more than promised is held at
+// a = 1 - confidence (fallback procedure, Wiens and Dmitrienko 2005): plain int8 is tested with a / 5. If that
+// succeeds, nothing of a is spent and the rungs are tested with all of it; else with the 4 a / 5 that are left. Among
+// the rungs it would take a false success at the first false one. What is kept is the cheapest of those that were
+// supported.
 #pragma once
 
 #include <cstdint>
@@ -38,7 +40,8 @@ struct Candidate {
   double latency_us = 0;                // measured
   statistics::Paired validation{};      // A: the float model, B: this program
   double accuracy = 0;                  // on validation data
-  double bound = 0;                     // of the drop, in points
+  double confidence = 95;               // at which it was tested
+  double bound = 0;                     // of the drop at that confidence, in points
   std::map<std::string, int> bits{};    // of the weights of layers that do not have 8
   std::vector<double> training_loss{};  // by epoch
 
@@ -48,9 +51,11 @@ struct Candidate {
 Json to_json(const Candidate& candidate);
 Candidate candidate_from(const Json& json);  // throws Json::exception if it is not what to_json() wrote
 
+// At which the candidate behind `before` is tested: the first is plain int8.
+double confidence_behind(const std::vector<Candidate>& before, const Promise& promise);
 // Puts the answers on the same validation samples, and what they are worth, into the candidate.
 void judge(Candidate& candidate, const std::vector<bool>& by_float, const std::vector<bool>& by_program,
-           const Promise& promise);
+           double confidence);
 
 // The first candidate is plain int8, and what is left if nothing else will do.
 struct Choice {

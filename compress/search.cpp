@@ -218,7 +218,12 @@ class Search {
       quantize_after_training(*net.model, input_, splits_.train, options_.calibration_samples);
       finish({.name = "int8", .method = "PTQ"}, net);
     }
-    while (candidates_.back().supports(options_.promise)) {
+    Candidate faultless;
+    judge(faultless, by_float_, by_float_, confidence_behind(candidates_, options_.promise));
+    if (!faultless.supports(options_.promise)) {
+      return std::to_string(by_float_.size()) + " validation samples are too few to support any candidate";
+    }
+    while (candidates_.size() == 1 || candidates_.back().supports(options_.promise)) {
       const size_t number = candidates_.size();
       if (static_cast<int64_t>(number) > options_.rungs) {
         return "all rungs were supported";
@@ -335,7 +340,7 @@ class Search {
     candidate.cost = cost_of(number) / cost_of(0);
     const Answers answers = options_.run(candidate_program(options_.folder, number));
     candidate.latency_us = answers.latency_us;
-    judge(candidate, by_float_, answers.right, options_.promise);
+    judge(candidate, by_float_, answers.right, confidence_behind(candidates_, options_.promise));
     candidates_.push_back(std::move(candidate));
     save();
     std::error_code ignored;
