@@ -182,6 +182,9 @@ std::string sum_of(const DataArguments& arguments) {
 }  // namespace
 
 SavedData new_data(const DataArguments& given) {
+  const bool fixed = given.info().fixed_validation || given.load_options().protocol == data::Protocol::kEdge;
+  require(!given.validation.has_value() || !fixed, "data", given.name,
+          ": its validation part is not for choice here; leave out --validation");
   SavedData made{.arguments = given, .splits = data::load(given.name, given.load_options())};
   made.arguments.sum = sum_of(given);
   return made;

@@ -375,7 +375,8 @@ std::vector<Entry> make_entries() {
        .description = "ten signs drawn by code, badly distorted: the set for when there is no other",
        .samples = "10,000 training, 2,000 validation, 2,000 test images of 28 x 28 x 1, 10 classes",
        .licence = own_work,
-       .images = true},
+       .images = true,
+       .fixed_validation = true},
       load_glyphs);
   add({.name = "mv-generated",
        .description = "regression on ten dependent inputs, drawn anew by the definition behind mv",

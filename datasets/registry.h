@@ -30,6 +30,7 @@ struct DataInfo {
   std::string licence{};           // and whom to cite
   bool images = false;             // else rows of numbers
   bool regression = false;         // else classes
+  bool fixed_validation = false;   // comes with its validation part; there is no share to choose
   std::string target_unit{};       // regression: "1,000 dollars"; empty where the numbers have none
   std::vector<KnownFile> files{};  // none: generated
 };

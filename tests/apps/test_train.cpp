@@ -245,6 +245,7 @@ TEST_SUITE("train") {
     refused({"--model", "mlp", "--data", "moons", "--batch", "5000"}, "a batch of 5000 is larger than");
     refused({"--model", "mlp", "--data", "moons", "--validation", "0", "--patience", "3"},
             "patience needs a validation");
+    refused({"--model", "mlp", "--data", "glyphs", "--validation", "0.3"}, "its validation part is not for choice");
     refused({"--model", "vgg16", "--data", "glyphs", "--first", "100"}, "'vgg16' needs images of at least 32x32");
     refused({"--model", "mlp", "--data", "glyphs", "--first", "100", "--crop", "28"}, "do not fit images of [28,28,1]");
   }
