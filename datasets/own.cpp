@@ -108,9 +108,13 @@ std::string fingerprint(const fs::path& path) {
   }
   std::set<std::string> pictures;
   for (fs::recursive_directory_iterator entry(path, error), end; !error && entry != end; entry.increment(error)) {
+    if (entry->path().filename().string().starts_with('.')) {
+      entry.disable_recursion_pending();
+      continue;
+    }
     std::error_code unreadable;
-    const uint64_t size = entry->is_regular_file(unreadable) ? entry->file_size(unreadable) : 0;
-    if (!entry->path().filename().string().starts_with('.') && size > 0) {
+    if (entry->is_regular_file(unreadable)) {
+      const uint64_t size = entry->file_size(unreadable);
       pictures.insert(entry->path().lexically_relative(path).generic_string() + '\n' + std::to_string(size) + '\n');
     }
   }

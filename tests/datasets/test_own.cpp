@@ -4,6 +4,7 @@
 
 #include "datasets/own.h"
 #include "datasets/registry.h"
+#include "datasets/sha256.h"
 #include "tests/datasets/files.h"
 #include "tests/support/bmp.h"
 #include "tests/support/message.h"
@@ -118,6 +119,26 @@ TEST_SUITE("own") {
         "the Edge protocol is for data sets with a name"));
     CHECK(says(message_of([] { return data::load("glyphs", {.whole = true}); }), "has parts of its own"));
     CHECK(says(message_of([] { return data::load("flowers"); }), "no file or folder of that name"));
+  }
+
+  TEST_CASE("a fingerprint is of what decides the split") {
+    const TempFolder folder;
+    const std::filesystem::path set = folder / "set";
+    std::filesystem::create_directories(set / "b/.thumbnails");
+    write(folder / "set/b/1.png", "12");
+    write(folder / "set/b/2.png", "1");
+    const std::string sum = data::fingerprint(set);
+    CHECK(sum == sha256(std::as_bytes(std::span(std::string_view("b/1.png\n2\nb/2.png\n1\n")))));
+    write(folder / "set/b/.thumbnails/1.png", "x");
+    write(folder / "set/.DS_Store", "x");
+    CHECK(data::fingerprint(set) == sum);
+    write(folder / "set/b/2.png", "12");
+    CHECK(data::fingerprint(set) != sum);
+    write(folder / "set/b/2.png", "1");
+    CHECK(data::fingerprint(set) == sum);
+    std::filesystem::rename(set / "b/2.png", set / "b/0.png");
+    CHECK(data::fingerprint(set) != sum);
+    CHECK(data::fingerprint(write(folder / "t.csv", "abc")) == sha256(std::as_bytes(std::span("abc", 3))));
   }
 
   TEST_CASE("rows for a trained network: its columns in its order, its classes, its scales") {
