@@ -182,7 +182,9 @@ std::string sum_of(const DataArguments& arguments) {
 }  // namespace
 
 SavedData new_data(const DataArguments& given) {
-  const bool fixed = given.info().fixed_validation || given.load_options().protocol == data::Protocol::kEdge;
+  const data::DataInfo about = given.info();
+  const bool edge = given.load_options().protocol == data::Protocol::kEdge;
+  const bool fixed = about.fixed_validation || (edge && !about.images);
   require(!given.validation.has_value() || !fixed, "data", given.name,
           ": its validation part is not for choice here; leave out --validation");
   SavedData made{.arguments = given, .splits = data::load(given.name, given.load_options())};

@@ -151,11 +151,11 @@ struct Scales {
 
 Splits image_splits(Dataset train, Dataset test, const Scales& scales, const LoadOptions& options) {
   train = first_samples(train, options.first_training);
-  double share = options.validation.value_or(0.1);
-  if (options.protocol == Protocol::kEdge) {
+  const bool edge = options.protocol == Protocol::kEdge;
+  const double share = options.validation.value_or(edge ? 0 : 0.1);
+  if (edge) {
     train = as_edge_image(train);
     test = as_edge_image(test);
-    share = 0;
   } else {
     train = standardized(train, scales.mean, scales.deviation);
     test = standardized(test, scales.mean, scales.deviation);

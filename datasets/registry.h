@@ -47,8 +47,8 @@ std::filesystem::path own_path(const std::string& name, const std::filesystem::p
 enum class Protocol {
   kOwn,  // validation part by seed; scaling found on the training part
   // As the Edge project did, for numbers that compare with its own. Tables: its 60/20/20 split, scaling
-  // over the whole set, so that test rows leak into it. Images: no validation part, grey
-  // ones resized to 32 x 32 x 3, (pixel/255 - 0.5)/0.5.
+  // over the whole set, so that test rows leak into it. Images: no validation part unless a
+  // share is given, grey ones resized to 32 x 32 x 3, (pixel/255 - 0.5)/0.5.
   kEdge,
 };
 
@@ -56,7 +56,7 @@ struct LoadOptions {
   std::filesystem::path data_dir{};  // empty: $WHITTLE_DATA
   uint64_t seed = 0;                 // of random splits and of generated sets
   Protocol protocol = Protocol::kOwn;
-  std::optional<double> validation{};  // share of the training images, or of all rows; default 0.1 and 0.2
+  std::optional<double> validation{};  // share of the training images, or of all rows; default 0.1 and 0.2; Edge 0
   bool standardize_target = false;     // regression: train on (target - mean) / deviation of the training part
   int64_t first_training = 0;          // keep only so many of the training samples, the first ones; 0: all
   OwnOptions own{};                    // of a file or folder of one's own

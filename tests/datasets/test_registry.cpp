@@ -138,6 +138,9 @@ TEST_SUITE("registry") {
         data::load("mnist", {.data_dir = folder / "one", .protocol = data::Protocol::kEdge, .first_training = 50});
     CHECK(edge.train.size() == 50);
     CHECK(edge.validation.empty());
+    const data::LoadOptions held_back{
+        .data_dir = folder / "one", .protocol = data::Protocol::kEdge, .validation = 0.25, .first_training = 50};
+    CHECK(data::load("mnist", held_back).validation.size() == 13);  // 12.5, rounded
     CHECK(edge.train.sample_shape() == Shape{32, 32, 3});
     CHECK(static_cast<double>(edge.test.batch(std::vector<int64_t>{51}).inputs.at({0, 5, 5, 2})) ==
           doctest::Approx((0.2 - 0.5) / 0.5));
