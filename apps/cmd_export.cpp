@@ -5,6 +5,7 @@
 #include <iostream>
 #include <memory>
 #include <numeric>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -90,6 +91,11 @@ void export_model(const Options& options, Recorder& run) {
   const deploy::Lowered lowered =
       deploy::lower(*model, sample, {.metadata = program_metadata_of(checkpoint), .batch = options.batch});
   const std::vector<uint8_t> bytes = deploy::bytes_of(lowered);
+  std::optional<SavedData> saved;  // before anything is written
+  if (options.verify > 0) {
+    saved = data_of("export", options.model, checkpoint, options.data);
+    require(!saved->splits.test.empty(), "export", "there are no test samples to verify with");
+  }
   run.begin({.model = model_name(checkpoint), .from = options.model});
   replace_file(options.out, std::as_bytes(std::span(bytes)));
   run.wrote(options.out);
@@ -110,11 +116,9 @@ void export_model(const Options& options, Recorder& run) {
   if (options.plan) {
     std::cout << deploy::draw_plan(lowered.blocks, lowered.plan);
   }
-  if (options.verify > 0) {
-    const SavedData saved = data_of("export", options.model, checkpoint, options.data);
-    require(!saved.splits.test.empty(), "export", "there are no test samples to verify with");
-    const int64_t samples = std::min(options.verify, saved.splits.test.size());
-    const Difference found = difference(*model, program, saved.splits.test, samples);
+  if (saved.has_value()) {
+    const int64_t samples = std::min(options.verify, saved->splits.test.size());
+    const Difference found = difference(*model, program, saved->splits.test, samples);
     json["verified"] = {{"samples", samples}, {"differing", found.samples}, {"largest", found.largest}};
     std::cout << "compared with the model on " << samples << " test samples: ";
     if (integer_only || found.samples == 0) {
@@ -122,6 +126,7 @@ void export_model(const Options& options, Recorder& run) {
     } else {  // sums of floats depend on their order
       std::cout << "their results are at most " << found.largest << " apart\n";
     }
+    require(std::isfinite(found.largest), "export", "results of the model or the program are no numbers");
     require(found.samples == 0 || !integer_only, "export", "the program and the model differ on ", found.samples,
             " of ", samples, " samples; this is a defect of whittle");
   }

@@ -83,6 +83,8 @@ void predict(const Options& options) {
   set_num_threads(options.threads);
   const SavedModel saved(options.model);
   const data::Preprocessing network = preprocessing_of("predict", options.model, saved.checkpoint);
+  require(options.top == 1 || !network.classes.empty(), "predict", "--top is for classes; ", options.model,
+          " predicts a number");
   const std::vector<std::filesystem::path> files(options.inputs.begin(), options.inputs.end());
   const data::Dataset data = data::read_inputs(files, network);
 

@@ -232,7 +232,6 @@ void check(Options& o) {
   require(!o.gradual || (o.trains() && o.rounds == 1), "prune", "--gradual needs --epochs and is a single round");
   require(o.rewind.empty() || (o.trains() && !o.gradual), "prune",
           "--rewind goes back before retraining; it needs --epochs and not --gradual");
-  require(o.teacher.empty() || o.trains(), "prune", "--teacher teaches in the retraining of --epochs");
   require(!o.fit.resume || o.trains(), "prune", "--resume needs --epochs: only training can be gone on with");
   require(!edge || (!o.trains() && o.spec.granularity == "element" && o.spec.scope == "local" && !o.compact &&
                     !o.permanent && o.spec.include.empty() && o.spec.skip.empty()),
@@ -866,6 +865,14 @@ void add_prune(CLI::App& program) {
   add_teacher_arguments(*verb, options->teacher, options->fit.distillation);
   verb->option_defaults()->group("Augmentation");
   add_augmentation_arguments(*verb, options->fit.augment);
+  // What was said about a training that is not asked for would be ignored.
+  verb->parse_complete_callback([verb, options] {
+    for (const CLI::Option* option : verb->get_options()) {
+      const bool of_training = option->get_group() == "Retraining" || option->get_group() == "Augmentation";
+      require(options->trains() || options->lottery.on || !of_training || option->count() == 0, "prune",
+              option->get_name(), " is for retraining, which needs --epochs");
+    }
+  });
   verb->option_defaults()->group("Files, threads, output");
   verb->add_option("--out", options->out, "Where to save the pruned model");
   verb->add_flag("--resume", options->fit.resume, "Go on from the training state saved beside --out");

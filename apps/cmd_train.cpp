@@ -48,6 +48,7 @@ struct Options {
   DataArguments data;
   FitOptions fit;
   std::string out;
+  std::string keep = "best";
   std::string log;
   uint64_t seed = 0;
   int threads = 0;
@@ -95,6 +96,10 @@ void check(const Options& options, const data::DataInfo& about) {
     zoo::describe(options.model, options.shape.options());
   }
   require(!options.fit.resume || !options.out.empty(), "train", "--resume needs --out, where the run was saved");
+  require(options.keep == "best" || options.keep == "last", "train", "there is no epoch '", options.keep,
+          "' to keep; there are best and last");
+  require(options.keep == "best" || options.fit.patience == 0, "train",
+          "--patience stops at any epoch; it does not go with --keep last");
   check_options(options.fit);
   if (!options.prune.empty()) {
     PruneSpec::parse(options.prune).check(/*while_training=*/true);
@@ -204,6 +209,11 @@ void train(Options& options, Recorder& run) {
     fit_options.metadata[kFixedPointKey] = options.fixed_point;
   }
 
+  if (options.keep == "last") {
+    fit_options.hooks =
+        both(fit_options.hooks, {.may_keep = [](const FitHooks::Point& at) { return at.step == at.steps; }});
+    fit_options.metadata[kKeepKey] = options.keep;
+  }
   const std::shared_ptr<Module> teacher = load_teacher(options.teacher, fit_options);
 
   const bool terminal = isatty(STDOUT_FILENO) != 0;
@@ -249,6 +259,9 @@ void train(Options& options, Recorder& run) {
       std::cout << (options.out.empty() ? "last epoch" : "best epoch " + std::to_string(result.best_epoch)) << ": test "
                 << sentence(test, about) << '\n';
     }
+  }
+  if (splits.test.empty() && !options.quiet) {
+    std::cout << "there are no test samples: how good it is is not known\n";
   }
   if (options.out.empty() && !options.quiet) {
     std::cout << "not saved, because there is no --out\n";
@@ -301,6 +314,10 @@ void add_train(CLI::App& program) {
   add_augmentation_arguments(*verb, options->fit.augment);
   verb->option_defaults()->group("Files, threads, output");
   verb->add_option("--out", options->out, "Where to save the best model; training state goes beside it");
+  offer(verb->add_option("--keep", options->keep,
+                         "The epoch to save: best by validation, or last, so that validation data have chosen nothing"),
+        {"best", "last"})
+      ->capture_default_str();
   verb->add_flag("--resume", options->fit.resume, "Go on from the state saved beside --out");
   verb->add_option("--log", options->log, "CSV file, a line per epoch");
   verb->add_option("--workers", options->fit.workers, "Threads that prepare batches")->capture_default_str();

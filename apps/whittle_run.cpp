@@ -28,8 +28,9 @@ using whittle::runtime::name_of;
 constexpr const char* kUsage = R"(whittle-run PROGRAM.wtl [INPUT] [options]
 
 Runs the program on INPUT ("-": standard input): the bytes of its inputs one after the other, as often
-as you like. 8-bit inputs are signed codes (a pixel less 128), float inputs are binary32. Prints a line
-of outputs for each sample.
+as you like. 8-bit inputs are signed codes, float inputs are binary32. What code stands for a pixel or a
+number is each program's own: `whittle inspect PROGRAM.wtl` says it, and `whittle predict PROGRAM.wtl FILE
+--save-codes NAME` writes NAME.in. Prints a line of outputs for each sample.
 
   --real           outputs as real numbers instead of codes
   --info           what is in the program: inputs, outputs, ops, and where its bytes go
@@ -37,7 +38,7 @@ of outputs for each sample.
   --kernels NAME   use the kernel tables called NAME (default: $WHITTLE_KERNELS, or else the best)
   --help           this text
 
-Example: whittle-run resnet8.wtl image.raw
+Example: whittle-run resnet8.wtl image.in
 )";
 
 [[noreturn]] void stop(const char* what, const char* why) {

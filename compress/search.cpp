@@ -178,11 +178,15 @@ class Search {
     const auto* const text = reinterpret_cast<const char*>(bytes.data());
     try {
       const Json state = Json::parse(text, text + bytes.size());
-      const Json mine = settings();
-      for (const auto& [key, value] : state.at("settings").items()) {
-        require(mine.contains(key) && mine[key] == value, "compress", state_file().string(), " was begun with another ",
-                key, "; resume with the same model and settings");
+      const Json mine = settings().flatten();  // names as "fit/batch"
+      const Json begun = state.at("settings").flatten();
+      for (const auto& [key, value] : mine.items()) {
+        require(begun.contains(key) && begun[key] == value, "compress", state_file().string(),
+                " was begun with another ", key.substr(1), "; resume with the same model and settings, or delete ",
+                options_.folder.string(), " to begin anew");
       }
+      require(begun.size() == mine.size(), "compress", state_file().string(),
+              " was begun with more settings than there are now");
       for (const Json& candidate : state.at("candidates")) {
         candidates_.push_back(candidate_from(candidate));
       }
@@ -480,7 +484,9 @@ void check(const SearchOptions& options, const data::Splits& splits) {
   require(options.calibration_samples >= 1, "compress", options.calibration_samples, " samples cannot calibrate");
   require(options.run != nullptr, "compress", "nobody was named who runs programs");
   require(options.fit.resume || !std::filesystem::exists(state_of(options.folder)), "compress", options.folder.string(),
-          " holds a search already; go on with it by resume, or choose another place");
+          " holds a search already; go on with it (--resume), or delete it to begin anew");
+  require(options.fit.batch <= splits.train.size(), "compress", "a batch of ", options.fit.batch,
+          " is larger than the ", splits.train.size(), " training samples (--batch)");
   FitOptions of_a_rung = options.fit;
   of_a_rung.resume = false;  // it has no files yet
   check_options(of_a_rung);

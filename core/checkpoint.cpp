@@ -369,8 +369,8 @@ Checkpoint decode_checkpoint(std::span<const std::byte> bytes, std::string_view 
           " bytes, too short for a safetensors file");
   uint64_t length = 0;
   std::memcpy(&length, bytes.data(), kLengthBytes);
-  require(length <= kMaxHeader, kOp, source, ": the header length of ", length, " is above the limit of ", kMaxHeader,
-          " (damaged, or not a safetensors file)");
+  require(length <= kMaxHeader, kOp, source, ": is no safetensors file, or a damaged one: its header would take ",
+          length, " bytes, which is above the limit of ", kMaxHeader);
   const size_t data_at = kLengthBytes + length;
   require(data_at <= bytes.size(), kOp, source, ": the file ends after ", bytes.size(), " bytes, inside a header of ",
           length);

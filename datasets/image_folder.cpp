@@ -6,6 +6,7 @@
 #include "core/error.h"
 #include "core/file.h"
 #include "datasets/picture.h"
+#include "datasets/text.h"
 
 namespace whittle::inline WHITTLE_PRECISION::data {
 
@@ -55,8 +56,10 @@ Dataset read_image_folder(const fs::path& folder, const ImageFolderOptions& opti
   Samples samples;
   int64_t height = options.height, width = options.width;
   for (const fs::path& class_folder : visible_entries(folder)) {
-    require(fs::is_directory(class_folder), "images", class_folder.string(), ": a file among the class folders");
+    require(fs::is_directory(class_folder), "images", class_folder.string(),
+            ": a file among the class folders; pictures lie in ", folder.string(), "/CLASS/");
     const std::string name = class_folder.filename().string();
+    require(is_utf8(name), "images", class_folder.string(), ": the name of the class is not UTF-8; rename the folder");
     const auto known = std::ranges::find(options.classes, name);
     require(options.classes.empty() || known != options.classes.end(), "images", class_folder.string(),
             ": the network knows no such class");

@@ -10,6 +10,7 @@
 #include "datasets/sha256.h"
 #include "datasets/table.h"
 #include "datasets/tabular.h"
+#include "datasets/text.h"
 
 namespace whittle::inline WHITTLE_PRECISION::data {
 
@@ -34,9 +35,20 @@ bool few_whole_numbers(const std::vector<double>& numbers) {
          std::ranges::all_of(values, [](double value) { return std::trunc(value) == value; });
 }
 
-void check_inputs(const Table& table, const OwnOptions& options) {
+void check_columns(const Table& table, const OwnOptions& options) {
+  require(std::ranges::count(options.drop, options.target) == 0, "data", table.source, ": column ", options.target,
+          " is to be predicted; it cannot be dropped");
   for (const Column& column : table.columns) {
-    const bool input = column.name != options.target && std::ranges::count(options.drop, column.name) == 0;
+    const bool is_target = column.name == options.target;
+    const bool input = !is_target && std::ranges::count(options.drop, column.name) == 0;
+    const size_t texts = column.categories.size();
+    require((!input && !is_target) || texts <= kMostNumberedClasses || !are_written_numbers(column.categories), "data",
+            table.source, ": column ", column.name, " holds ", texts,
+            " different texts that look like numbers, such as '", texts == 0 ? "" : column.categories[0],
+            "'; write them with a decimal point and nothing else");
+    require(!is_target || texts <= kMostNumberedClasses || 2 * texts <= static_cast<size_t>(table.rows), "data",
+            table.source, ": column ", column.name, " holds ", texts, " different texts in ", table.rows,
+            " rows; classes must come again to be learned");
     require(!input || column.categories.size() <= kMostCategories, "data", table.source, ": column ", column.name,
             " holds ", column.categories.size(), " different texts, such as '",
             column.categories.empty() ? "" : column.categories[0], "'; more than ", kMostCategories,
@@ -60,7 +72,7 @@ Dataset read_own_table(const fs::path& path, const OwnOptions& options) {
     making.columns = network->columns;
     making.classes = network->classes;
   } else {
-    check_inputs(table, options);
+    check_columns(table, options);
   }
   return make_dataset(table, making).data;
 }
@@ -72,6 +84,8 @@ Dataset read_own(const fs::path& path, const OwnOptions& options) {
   require(fs::exists(path, error), "data", path.string(),
           ": there is no such file or folder (--data says where it is, or --data-dir the folder that holds it)");
   if (!fs::is_directory(path, error)) {
+    require(!options.network.has_value() || options.network->sample.rank() == 1, "data", path.string(),
+            ": is a table; the network reads pictures");
     require(options.network.has_value() || (options.size.empty() && options.channels == 3), "data", path.string(),
             ": is a table; --image-size and --grey are for pictures");
     return read_own_table(path, options);

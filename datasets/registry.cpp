@@ -517,9 +517,10 @@ DataInfo info(const std::string& name, const LoadOptions& options) {
 Splits load(const std::string& name, const LoadOptions& options) {
   const bool own = is_own(name);
   const Entry* const found = own ? nullptr : &entry(name);
-  require(options.first_training >= 0 && options.validation.value_or(0) >= 0 && options.validation.value_or(0) < 1,
-          "data", name, ": a validation share of ", options.validation.value_or(0), " and the first ",
-          options.first_training, " training samples make no split");
+  const double share = options.validation.value_or(0);
+  require(share >= 0 && share < 1, "data", name, ": a validation share of ", share, " is not from 0 to below 1");
+  require(options.first_training >= 0, "data", name, ": the first ", options.first_training,
+          " training samples are no part of them");
   const Dataset all = own ? read_own(own_path(name, options.data_dir), options.own) : Dataset();
   require((own ? !all.is_classification() : found->info.regression) || !options.standardize_target, "data", name,
           ": has classes; only the target of a regression can be standardized");

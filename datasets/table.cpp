@@ -8,8 +8,8 @@
 #include <optional>
 
 #include "core/error.h"
-#include "core/json.h"
 #include "datasets/source.h"
+#include "datasets/text.h"
 
 namespace whittle::inline WHITTLE_PRECISION::data {
 
@@ -31,21 +31,12 @@ std::string shown(std::string_view cell) {
 
 std::optional<double> parse_number(std::string_view text) {
   double value = 0;
+  if (text.size() > 1 && text[0] == '+' && text[1] != '-') {
+    text.remove_prefix(1);
+  }
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
   const bool whole = error == std::errc() && end == text.data() + text.size();
   return whole ? std::optional(value) : std::nullopt;
-}
-
-bool is_utf8(const std::string& text) {
-  if (std::ranges::all_of(text, [](char c) { return static_cast<uint8_t>(c) < 0x80; })) {
-    return true;
-  }
-  try {
-    (void)Json(text).dump();  // its writer checks
-    return true;
-  } catch (const Json::exception&) {
-    return false;
-  }
 }
 
 // Lines of a file, without their ends (\n or \r\n). Blank lines are skipped.
@@ -273,7 +264,8 @@ const Column& Table::column(std::string_view name) const {
     }
     names += (names.empty() ? "" : ", ") + column.name;
   }
-  fail("table", source, ": has no column '", name, "', only ", names);
+  fail("table", source, ": has no column '", name, "', only ", names,
+       named ? "" : " (its first line was taken for a row, because a cell of it is a number)");
 }
 
 Table read_csv(const std::filesystem::path& path, const CsvOptions& options) {
@@ -314,7 +306,8 @@ Table read_csv(const std::filesystem::path& path, const CsvOptions& options) {
     }
     add_row(lines, columns, cells);
   }
-  const Table table = finished_table(lines, "csv", std::move(columns));
+  Table table = finished_table(lines, "csv", std::move(columns));
+  table.named = header || !options.names.empty();
   for (const Column& column : table.columns) {
     if (!column.is_number && std::ranges::find(options.text, column.name) == options.text.end()) {
       check_first_row(lines, column);

@@ -31,6 +31,7 @@ struct Table {
   std::string source;  // the path, for messages
   std::vector<Column> columns;
   int64_t rows = 0;
+  bool named = true;  // by a header, or by whoever read it; else columns are called 1, 2, ...
 
   const Column& column(std::string_view name) const;  // throws Error listing the columns there are
 };

@@ -45,10 +45,10 @@ bool reads_input(const TracedCall& call) {
   return call.module->kind() != "input" && std::ranges::count(call.inputs, 0) > 0;
 }
 
-void check_skips(const std::vector<std::string>& skip, const Trace& traced) {
-  for (const std::string& pattern : skip) {
+void check_layers(const char* what, const std::vector<std::string>& patterns, const Trace& traced) {
+  for (const std::string& pattern : patterns) {
     require(std::ranges::any_of(traced.calls, [&](const TracedCall& call) { return matches({pattern}, call.path); }),
-            "quantize", "skip '", pattern, "' fits no layer of the model");
+            "quantize", what, " '", pattern, "' fits no layer of the model");
   }
 }
 
@@ -142,9 +142,9 @@ void prepare(Module& model, const Shape& input, const QuantSpec& spec, const Pre
   check_weights(spec.weights);
   check_activations(spec.activations);
   const Trace traced = trace(model, input);
-  check_skips(spec.skip, traced);
+  check_layers("skip", spec.skip, traced);
   for (const LayerBits& other : spec.bits) {
-    check_skips({other.layer}, traced);
+    check_layers("the bits of", {other.layer}, traced);
   }
   const Plan plan(spec, traced);
   std::set<const Module*> called;

@@ -61,6 +61,9 @@ std::unique_ptr<optim::Optimizer> make_optimizer(const FitOptions& o, std::vecto
       optim::AdamWOptions{.rate = o.rate, .weight_decay = o.weight_decay, .decay_vectors = o.decay_vectors});
 }
 
+constexpr const char* kWhatHelps =
+    "; try a smaller rate or clip norm, or a regression with a standardized target. What was saved before stays";
+
 // Is `a` better than `b`? By what the user is after: accuracy, or squared error.
 bool better(const Metrics& a, const Metrics& b, bool classification) {
   return classification ? a.accuracy > b.accuracy : a.mse < b.mse;
@@ -184,8 +187,7 @@ class Fit {
 
   [[noreturn]] void not_finite(const char* what, const std::string& where) const {
     fail("fit", "epoch ", epoch_ + 1, ", step ", optimizer_->steps() + 1, ": ", what,
-         where.empty() ? std::string() : " (first at '" + where + "')",
-         "; try a smaller rate or clip norm. The saved files are those of before");
+         where.empty() ? std::string() : " (first at '" + where + "')", kWhatHelps);
   }
 
   void end_epoch() {
@@ -203,6 +205,8 @@ class Fit {
       }
       if (!splits_.validation.empty()) {
         record.validation = evaluate(model_, splits_.validation);
+        require(std::isfinite(record.validation.loss), "fit", "epoch ", epoch_, ": the validation loss is not finite",
+                kWhatHelps);
       }
       const Metrics& now = record.validation.samples > 0 ? record.validation : record.train;
       const bool may_keep = !options_.hooks.may_keep || options_.hooks.may_keep(point());
@@ -299,7 +303,8 @@ class Fit {
       for (const auto& [key, value] : state.at("settings").items()) {
         require(mine.contains(key) && mine[key] == value, "fit", path.string(), " was trained with ", key, " ",
                 value.dump(), ", this run asks for ", mine.contains(key) ? mine[key].dump() : "nothing of the kind",
-                "; resume with the same settings");
+                "; resume with the same settings",
+                key == "epochs" ? ", or train the finished model further (--from)" : "");
       }
       check_metadata(checkpoint, path);
       static const TransformKinds none;
@@ -368,6 +373,19 @@ class Fit {
     restore_model(averaged, model_, options_.kinds != nullptr ? *options_.kinds : none);
   }
 
+  static std::string cell(double value) {
+    char text[32];
+    std::snprintf(text, sizeof(text), ",%.9g", value);
+    return text;
+  }
+  // What was not measured is empty.
+  std::string cells(const Metrics& m) const {
+    if (m.samples == 0) {
+      return ",,,";
+    }
+    return cell(m.loss) + (splits_.train.is_classification() ? cell(m.accuracy) + "," : "," + cell(m.mse));
+  }
+
   void write_log() const {
     if (options_.log.empty()) {
       return;
@@ -376,11 +394,10 @@ class Fit {
         "epoch,rate,train_loss,train_accuracy,train_mse,validation_loss,validation_accuracy,validation_mse,seconds,"
         "best\n";
     for (const EpochRecord& r : result_.history) {
-      char line[512];
-      std::snprintf(line, sizeof(line), "%lld,%.9g,%.9g,%.9g,%.9g,%.9g,%.9g,%.9g,%.3f,%d\n",
-                    static_cast<long long>(r.epoch), r.rate, r.train.loss, r.train.accuracy, r.train.mse,
-                    r.validation.loss, r.validation.accuracy, r.validation.mse, r.seconds, r.best ? 1 : 0);
-      text += line;
+      text += std::to_string(r.epoch) + cell(r.rate) + cells(r.train) + cells(r.validation);
+      char end[64];
+      std::snprintf(end, sizeof(end), ",%.3f,%d\n", r.seconds, r.best ? 1 : 0);
+      text += end;
     }
     replace_file(options_.log, std::as_bytes(std::span(text)));
   }

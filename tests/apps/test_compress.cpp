@@ -19,7 +19,7 @@ std::string trained(const TempFolder& folder) {
   const std::string file = folder / "m.safetensors";
   const Result result =
       whittle_command(folder, {"train", "--model", "mlp", "--hidden", "64,32", "--data", "glyphs", "--first", "2000",
-                               "--validation", "0.4", "--threads", "1", "--epochs", "4", "--quiet", "--out", file});
+                               "--threads", "1", "--epochs", "4", "--quiet", "--out", file});
   CAPTURE(result.err);
   REQUIRE(result.exit_code == 0);
   return file;
@@ -79,7 +79,7 @@ TEST_SUITE("compress") {
 
     // What was found about one model is no promise about the next.
     REQUIRE(whittle_command(folder, {"train", "--model", "mlp", "--hidden", "64,32", "--data", "glyphs", "--first",
-                                     "2000", "--validation", "0.4", "--epochs", "1", "--quiet", "--out", model})
+                                     "2000", "--epochs", "1", "--quiet", "--out", model})
                 .exit_code == 0);
     const Result foreign = whittle_command(folder, command(model, other) + Words{"--resume"});
     CHECK(foreign.exit_code == 1);

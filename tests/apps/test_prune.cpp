@@ -387,7 +387,9 @@ TEST_SUITE("prune") {
             "leave the power at 1");
     refused({"--amount", "0.5", "--rewind", file, "--out", out}, "it needs --epochs");
     refused({"--amount", "0.5", "--resume", "--out", out}, "--resume needs --epochs");
-    refused({"--amount", "0.5", "--teacher", file, "--out", out}, "--teacher teaches in the retraining of --epochs");
+    refused({"--amount", "0.5", "--teacher", file, "--out", out}, "--teacher is for retraining, which needs --epochs");
+    refused({"--amount", "0.5", "--rate", "0.1", "--out", out}, "--rate is for retraining, which needs --epochs");
+    refused({"--amount", "0.5", "--flip", "--out", out}, "--flip is for retraining, which needs --epochs");
     refused({"--amount", "0.5", "--epochs", "1", "--teacher", file, "--distill", "2", "--out", out},
             "the teacher's share 2");
     refused({"--amount", "0.5", "--method", "edge", "--compact", "--out", out}, "no other option than --amount");

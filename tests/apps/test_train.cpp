@@ -250,6 +250,22 @@ TEST_SUITE("train") {
     refused({"--model", "mlp", "--data", "glyphs", "--first", "100", "--crop", "28"}, "do not fit images of [28,28,1]");
   }
 
+  TEST_CASE("--keep last: the last epoch is saved, whatever the validation data say") {
+    const TempFolder folder;
+    const std::string best = folder / "best", last = folder / "last";
+    const Words train = kMoons + Words{"12", "--rate", "1", "--quiet", "--json"};
+    const Json of_best = whittle_command(folder, train + Words{"--out", best}).json();
+    REQUIRE(of_best.at("best_epoch").get<int>() < 12);  // else there is nothing to see
+    CHECK(whittle_command(folder, train + Words{"--out", last, "--keep", "last"}).json().at("best_epoch") == 12);
+    const Checkpoint state = load_checkpoint(best + ".last"), kept = load_checkpoint(last);
+    for (const auto& [name, tensor] : kept.tensors) {
+      CHECK(state.tensors.at(name) == tensor);
+    }
+    CHECK(contains(refused(folder, train + Words{"--out", best, "--keep", "last", "--resume"}), "whittle.keep"));
+    CHECK(contains(refused(folder, train + Words{"--keep", "first"}), "there is no epoch 'first' to keep"));
+    CHECK(contains(refused(folder, train + Words{"--keep", "last", "--patience", "2"}), "--patience stops at any"));
+  }
+
   TEST_CASE("the data of a saved model: its training part may be shorter, its other parts are what they were") {
     const TempFolder folder;
     const std::string file = folder / "m", less = folder / "less", again = folder / "again";

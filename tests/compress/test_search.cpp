@@ -367,7 +367,12 @@ TEST_SUITE("compress") {
       CHECK_FALSE(search_in(again).interrupted);
       CHECK(contents_of(stopped.path()) == contents_of(whole.path()));
       again.promise.max_drop = 4;
-      CHECK(message_of([&] { return search_in(again).steps; }).find("another max_drop") != std::string::npos);
+      const std::string other_drop = message_of([&] { return search_in(again).steps; });
+      CAPTURE(other_drop);
+      CHECK(other_drop.find("another max_drop") != std::string::npos);
+      again.promise.max_drop = 3;
+      again.fit.batch = 31;
+      CHECK(message_of([&] { return search_in(again).steps; }).find("another fit/batch") != std::string::npos);
     }
   }
 
@@ -407,6 +412,8 @@ TEST_SUITE("compress") {
     };
     CHECK(said([](SearchOptions& o) { o.promise.max_drop = 0; }).starts_with("[compress] a drop of at most 0 points"));
     CHECK(said([](SearchOptions& o) { o.promise.confidence = 100; }).starts_with("[compress] a confidence of 100 %"));
+    CHECK(said([](SearchOptions& o) { o.fit.batch = 401; }) ==
+          "[compress] a batch of 401 is larger than the 400 training samples (--batch)");
     CHECK(said([](SearchOptions& o) { o.rungs = 0; }) == "[compress] 0 rungs are not from 1 to 99");
     CHECK(said([](SearchOptions& o) { o.factor = 1; }).starts_with("[compress] the factor 1"));
     CHECK(said([](SearchOptions& o) { o.steps = 50; }).starts_with("[compress] a budget of 50 steps is too small"));

@@ -213,6 +213,9 @@ TEST_SUITE("images") {
     CHECK(read({.height = 2, .width = 2}).find("1.jpg: is empty") != std::string::npos);
     write(folder / "set/b/1.jpg", "no picture");
     CHECK(read({.height = 2, .width = 2}).find("1.jpg: is not a JPEG picture") != std::string::npos);
+    std::filesystem::create_directories(folder / "set/A\xfc");
+    CHECK(read({.height = 2, .width = 2}).find("the name of the class is not UTF-8") != std::string::npos);
+    std::filesystem::remove(folder / "set/A\xfc");
     write(folder / "set/c.png", four_colours());
     std::filesystem::remove(folder / "set/b/1.jpg");
     CHECK(read({.height = 2, .width = 2}).find("c.png: a file among the class folders") != std::string::npos);

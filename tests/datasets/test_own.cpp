@@ -91,6 +91,33 @@ TEST_SUITE("own") {
     CHECK(says(refusal(names, {.target = "y"}), "column name holds 101 different texts, such as 'p0'"));
   }
 
+  TEST_CASE("numbers that are written otherwise, and names, are no categories and no classes") {
+    const auto column = [](const std::string& name, const auto& cell) {
+      std::string text = name + ";y\n";
+      for (int i = 0; i < 60; ++i) {
+        text += cell(i) + (i % 2 == 0 ? ";a\n" : ";b\n");
+      }
+      return text;
+    };
+    const auto decimal = [](int i) { return std::to_string(i % 30) + ",5"; };
+    const auto euro = [](int i) { return "\u20ac 1." + std::to_string(100 + i % 30) + ",50"; };
+    const auto share = [](int i) { return "-" + std::to_string(i % 30) + " %"; };
+    CHECK(says(refusal(column("x", decimal), {.target = "y"}),
+               "column x holds 30 different texts that look like numbers"));
+    CHECK(says(refusal(column("x", euro), {.target = "y"}), "look like numbers"));
+    CHECK(says(refusal(column("x", share), {.target = "y"}), "look like numbers"));
+    CHECK(says(refusal(column("x", decimal), {.target = "x"}), "look like numbers"));
+    CHECK(says(refusal(column("x", decimal), {.target = "y", .drop = {"x"}}), "no column is left"));  // and no more
+    const auto code = [](int i) { return "A" + std::to_string(i % 30) + ",5"; };
+    CHECK(own(column("x", code), {.target = "y"}).size() == 60);
+    const auto plus = [](int i) { return "+" + std::to_string(i); };
+    CHECK(own(column("x", plus), {.target = "y"}).preprocessing().columns.size() == 1);
+    const auto name = [](int i) { return "n" + std::to_string(i); };
+    CHECK(says(refusal(column("x", name), {.target = "x"}), "column x holds 60 different texts in 60 rows"));
+    CHECK(says(refusal(kFlowers, {.target = "kind", .drop = {"kind"}}), "column kind is to be predicted"));
+    CHECK(says(refusal("2021,y\n3,a\n4,b\n", {.target = "y"}), "its first line was taken for a row"));
+  }
+
   TEST_CASE("split and scaled by load, like a data set with a name") {
     const TempFolder folder;
     std::string text = "constant,x,kind\n";

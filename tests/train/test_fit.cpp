@@ -2,6 +2,7 @@
 
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <atomic>
 #include <cmath>
 #include <filesystem>
@@ -223,6 +224,30 @@ TEST_SUITE("fit") {
     const std::string diverged = message_of([&] { fit(*net(), moons(), {.epochs = 20, .batch = 10, .rate = 1e30}); });
     CAPTURE(diverged);
     CHECK(diverged.find("is not finite") != std::string::npos);
+  }
+
+  TEST_CASE("a model whose validation loss is not finite is never kept") {
+    const auto line = [](double far) {
+      return data::Dataset({.data = "line", .sample = Shape{1}}, {.values = {0, 1, 2, far}, .targets = {0, 1, 2, 3}});
+    };
+    const TempFolder folder;
+    Sequential model;
+    model.add<Linear>({.in = 1, .out = 1});
+    initialize(model, {.seed = 1});
+    const FitOptions options{
+        .epochs = 2, .batch = 2, .rate = 0.01, .out = folder / "m.safetensors", .log = folder / "log.csv"};
+    const data::Splits splits{.train = line(3), .validation = line(1e30), .test = {}};  // squared beyond a float
+    CHECK(message_of([&] { fit(model, splits, options); }).find("[fit] epoch 1: the validation loss is not finite") ==
+          0);
+    CHECK_FALSE(std::filesystem::exists(options.out));
+    fit(model, {.train = line(3), .validation = line(4), .test = {}}, options);
+    std::ifstream log(options.log);
+    std::string head, first;
+    std::getline(log, head);
+    std::getline(log, first);
+    CHECK(std::ranges::count(head, ',') == std::ranges::count(first, ','));
+    CHECK(head.find("train_loss,train_accuracy,train_mse") != std::string::npos);
+    CHECK(first.find(",,") != std::string::npos);  // accuracy, which a regression has not
   }
 
   TEST_CASE("regression: targets are learned, and the error is in their own units") {
