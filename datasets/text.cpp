@@ -21,7 +21,7 @@ bool is_utf8(const std::string& text) {
 }
 
 bool are_written_numbers(const std::vector<std::string>& texts) {
-  constexpr std::string_view kAround = "+-$%";  // and, of more bytes, the signs of currencies
+  constexpr std::string_view kAround = "+-$% ";  // and, of more bytes, the signs of currencies
   return std::ranges::all_of(texts, [&](const std::string& text) {
     std::string_view middle = text;
     for (const std::string_view sign : {"\u20ac", "\u00a3", "\u00a5"}) {  // euro, pound, yen
@@ -32,8 +32,8 @@ bool are_written_numbers(const std::vector<std::string>& texts) {
         middle.remove_suffix(sign.size());
       }
     }
-    const size_t first = middle.find_first_not_of(std::string(kAround) + " ");
-    const size_t last = middle.find_last_not_of(std::string(kAround) + " ");
+    const size_t first = middle.find_first_not_of(kAround);
+    const size_t last = middle.find_last_not_of(kAround);
     if (first == std::string_view::npos) {
       return false;
     }
