@@ -613,6 +613,8 @@ class Pruning {
       if (metrics_before.has_value()) {
         std::cout << "before: test " << sentence(*metrics_before, about_) << "\nafter:  test "
                   << sentence(*metrics_after, about_) << '\n';
+      } else if (!data_.has_value()) {
+        std::cout << "not measured: no data were needed; `whittle eval " << printable(options_.out) << "` does\n";
       }
       std::cout << "saved as " << options_.out << '\n';
     }

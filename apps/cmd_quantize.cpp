@@ -3,6 +3,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <iomanip>
 #include <iostream>
 #include <memory>
@@ -135,6 +136,40 @@ quant::QuantSpec spec_of(const Options& options) {
     quant::check(*spec.levels, spec.weights);
   }
   return spec;
+}
+
+// Who asks for something that nothing would come of is told so, not left to believe that it happened.
+void refuse_ignored(const CLI::App& verb, const Options& options) {
+  const bool by_percentile = options.weight_range == "percentile" || options.activation_range == "percentile";
+  const bool half = options.method == "fp16";
+  struct Rule {
+    bool heeded;
+    const char* what_for;
+    std::vector<const char*> names;
+  };
+  const std::array rules{
+      Rule{options.edge.empty(),
+           "is not for --edge-compatible, which takes --bits, --terms and --seed",
+           {"--activation-bits", "--weight-range", "--activation-range", "--percentile", "--asymmetric-weights",
+            "--symmetric-activations", "--skip", "--layer-bits", "--edge-bits", "--sum-bits", "--zero",
+            "--output-error", "--steps", "--layers", "--equalize", "--correct-biases", "--sensitivity", "--samples"}},
+      Rule{!half,
+           "is for grids, and --method fp16 has none",
+           {"--bits", "--per", "--weight-range", "--asymmetric-weights", "--layer-bits", "--edge-bits",
+            "--correct-biases"}},
+      Rule{options.method == "static" || options.method == "dynamic",
+           "is for --method static and dynamic; the others leave activations in float",
+           {"--sum-bits"}},
+      Rule{options.method == "static",
+           "is for --method static, which alone has fixed grids of activations",
+           {"--activation-bits", "--activation-range", "--symmetric-activations"}},
+      Rule{by_percentile, "is for --weight-range or --activation-range percentile", {"--percentile"}},
+      Rule{learns_rounding(options), "is for --rounding adaround", {"--steps"}}};
+  for (const Rule& rule : rules) {
+    for (const char* name : rule.names) {
+      require(rule.heeded || verb.get_option(name)->count() == 0, "quantize", name, " ", rule.what_for);
+    }
+  }
 }
 
 Json report_sensitivity(Module& model, const quant::Batches& batches, const data::Dataset& validation,
@@ -420,6 +455,7 @@ void add_quantize(CLI::App& program) {
   verb->add_option("--threads", options->threads, "Threads that compute; 0: all there are")->capture_default_str();
   verb->add_flag("--quiet", options->quiet, "Only the JSON line");
   verb->add_flag("--json", options->json, "The last line is a JSON object with the results");
+  verb->parse_complete_callback([verb, options] { refuse_ignored(*verb, *options); });
   const auto run = std::make_shared<Recorder>(*verb);
   verb->callback([options, run] { run->record([&] { quantize(*options, *run); }); });
   set_example(*verb,

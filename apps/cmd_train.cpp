@@ -210,8 +210,7 @@ void train(Options& options, Recorder& run) {
   }
 
   if (options.keep == "last") {
-    fit_options.hooks =
-        both(fit_options.hooks, {.may_keep = [](const FitHooks::Point& at) { return at.step == at.steps; }});
+    fit_options.hooks = both(fit_options.hooks, keep_last());
     fit_options.metadata[kKeepKey] = options.keep;
   }
   const std::shared_ptr<Module> teacher = load_teacher(options.teacher, fit_options);

@@ -1,5 +1,6 @@
 // whittle: the library's verbs on the command line.
 
+#include <algorithm>
 #include <csignal>
 #include <exception>
 #include <iostream>
@@ -41,6 +42,16 @@ std::string complaint(const CLI::App& program, const CLI::ParseError& error) {
          (meant.empty() ? "" : ", did you mean " + meant + "?") + " (" + path + " --help lists what is)";
 }
 
+// Words that people try: `whittle help` and `whittle help VERB`.
+std::vector<std::string> words_of(int argc, char** argv) {
+  std::vector<std::string> words(argv + std::min(argc, 1), argv + argc);
+  if (!words.empty() && words.front() == "help") {
+    words.erase(words.begin());
+    words.emplace_back("--help");
+  }
+  return words;
+}
+
 int run(int argc, char** argv) {
   CLI::App program("Trains, prunes and quantizes small networks and runs them in integer arithmetic.", "whittle");
   program.set_version_flag("--version", "whittle " WHITTLE_VERSION, "Print the version and exit");
@@ -70,7 +81,9 @@ int run(int argc, char** argv) {
     whittle::apps::check_outputs(*verb);
   });
   try {
-    program.parse(argc, argv);
+    std::vector<std::string> words = words_of(argc, argv);
+    std::ranges::reverse(words);  // as CLI11 takes them
+    program.parse(words);
   } catch (const CLI::Success& help) {
     return program.exit(help);
   } catch (const CLI::ParseError& error) {

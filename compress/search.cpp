@@ -312,9 +312,7 @@ class Search {
     fit_options.out = out;
     fit_options.metadata[zoo::kModelKey] = zoo::to_text(net.description);
     fit_options.distillation.teacher = &teacher_;
-    // Nothing is chosen among epochs.
-    const FitHooks last{.may_keep = [](const FitHooks::Point& at) { return at.step == at.steps; }};
-    fit_options.hooks = both(hooks, last);
+    fit_options.hooks = both(hooks, keep_last());
     fit_options.kinds = &kinds();
     fit_options.resume = std::filesystem::exists(last_state_path(out));
     const FitResult result =

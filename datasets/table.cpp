@@ -4,6 +4,7 @@
 #include <array>
 #include <charconv>
 #include <cmath>
+#include <limits>
 #include <map>
 #include <optional>
 
@@ -176,6 +177,8 @@ struct Growing {
   std::map<std::string, int32_t, std::less<>> seen{};
 };
 
+constexpr double kMost = std::numeric_limits<float>::max();  // networks compute in float
+
 void add_cell(const Lines& lines, Growing& g, const std::string& cell) {
   const std::string& name = g.column.name;
   lines.check(!cell.empty() && cell != "?" && cell != "<null>", "column ", name, " has no value");
@@ -191,6 +194,8 @@ void add_cell(const Lines& lines, Growing& g, const std::string& cell) {
   const std::optional<double> value = parse_number(cell);
   lines.check(value.has_value(), "column ", name, " holds ", shown(cell), ", which is not a number");
   lines.check(std::isfinite(*value), "column ", name, " holds ", shown(cell), ", which is not a finite number");
+  lines.check(std::abs(*value) <= kMost, "column ", name, " holds ", shown(cell),
+              ", which is beyond single precision (", kMost, ")");
   lines.check(*value >= g.low && *value <= g.high, "column ", name, " holds ", *value,
               ", which is outside its declared range of ", g.low, " to ", g.high);
   lines.check(!g.integer || std::trunc(*value) == *value, "column ", name, " holds ", *value,

@@ -171,7 +171,7 @@ class Fit {
   }
 
   Variable total_loss(const Variable& output, const data::Batch& batch) const {
-    const Variable own = loss_of(output, batch, options_.label_smoothing);
+    Variable own = loss_of(output, batch, options_.label_smoothing);
     const Distillation& from = options_.distillation;
     if (from.teacher == nullptr) {
       return own;
@@ -436,6 +436,17 @@ class Fit {
   int64_t samples_here_ = 0;
 };
 
+// Of one sample. Samples of another shape are found out by some layer, which knows neither whose it is nor of what
+// data.
+template <class Forward>
+Shape answer_of(const char* who, const data::Dataset& data, const Forward& forward) {
+  try {
+    return forward().shape();
+  } catch (const Error& error) {
+    fail("fit", "the ", who, " cannot read the samples of '", data.name(), "': ", error.what());
+  }
+}
+
 // One batch through the model says in one sentence what does not fit, before
 // anything is trained or written.
 void check_fit(Module& model, const data::Splits& splits, const FitOptions& options) {
@@ -453,13 +464,13 @@ void check_fit(Module& model, const data::Splits& splits, const FitOptions& opti
   const data::Batch batch = splits.train.batch(first);
   const int64_t outputs = splits.train.is_classification() ? splits.train.classes() : 1;
   if (taught_by_other) {
-    const Shape answer = taught(options.distillation, batch.inputs).shape();
+    const Shape answer = answer_of("teacher", splits.train, [&] { return taught(options.distillation, batch.inputs); });
     require(answer == Shape{1, outputs}, "fit", "the teacher gives ", answer, " for one sample of '",
             splits.train.name(), "', which has ", outputs, " classes");
   }
   const NoGrad no_grad;
   const EvaluationMode evaluating(model);
-  const Shape result = model(batch.inputs).shape();
+  const Shape result = answer_of("model", splits.train, [&] { return model(batch.inputs).value(); });
   require(result == Shape{1, outputs}, "fit", "the model gives ", result, " for one sample of '", splits.train.name(),
           "', which has ", outputs, splits.train.is_classification() ? " classes" : " target");
 }
@@ -554,15 +565,23 @@ std::string first_non_finite_layer(Module& model, const Tensor& inputs) {
   return {};
 }
 
-FitHooks both(FitHooks first, FitHooks second) {
-  const auto in_turn = [](auto a, auto b) {
-    return !a   ? b
-           : !b ? a
-                : decltype(a)([a, b](auto& argument) {
-                    a(argument);
-                    b(argument);
-                  });
+namespace {
+
+// Both, one after the other; the other alone where one is empty.
+template <class Argument>
+std::function<void(Argument)> in_turn(const std::function<void(Argument)>& a, const std::function<void(Argument)>& b) {
+  if (!a || !b) {
+    return a ? a : b;
+  }
+  return [a, b](Argument argument) {
+    a(argument);
+    b(argument);
   };
+}
+
+}  // namespace
+
+FitHooks both(const FitHooks& first, const FitHooks& second) {
   const auto& keep_a = first.may_keep;
   const auto& keep_b = second.may_keep;
   return {.after_backward = in_turn(first.after_backward, second.after_backward),
@@ -572,6 +591,10 @@ FitHooks both(FitHooks first, FitHooks second) {
                                 : [keep_a, keep_b](const FitHooks::Point& at) { return keep_a(at) && keep_b(at); },
           .store = in_turn(first.store, second.store),
           .restore = in_turn(first.restore, second.restore)};
+}
+
+FitHooks keep_last() {
+  return {.may_keep = [](const FitHooks::Point& at) { return at.step == at.steps; }};
 }
 
 FitResult fit(Module& model, const data::Splits& splits, const FitOptions& options, FitObserver* observer) {

@@ -83,7 +83,10 @@ struct FitHooks {
 };
 
 // Each in turn; a model is kept if both allow it.
-FitHooks both(FitHooks first, FitHooks second);
+FitHooks both(const FitHooks& first, const FitHooks& second);
+
+// The last epoch's model is kept, whatever the validation data say: nothing is chosen by them.
+FitHooks keep_last();
 
 struct FitOptions {
   int64_t epochs = 10;

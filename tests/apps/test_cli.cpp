@@ -39,6 +39,15 @@ TEST_SUITE("cli") {
     }
   }
 
+  TEST_CASE("help is a word, too") {
+    const TempFolder folder;
+    for (const Words& words : {Words{}, Words{"quantize"}, Words{"runs", "list"}}) {
+      const Result result = whittle_command(folder, Words{"help"} + words);
+      CHECK(result.exit_code == 0);
+      CHECK(result.out == whittle_command(folder, words + Words{"--help"}).out);
+    }
+  }
+
   TEST_CASE("help says what goes with what") {
     const TempFolder folder;
     const std::string quantize = whittle_command(folder, {"quantize", "--help"}).out;

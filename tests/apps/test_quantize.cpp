@@ -226,6 +226,20 @@ TEST_SUITE("quantize") {
     says({"--activation-range", "percentile", "--percentile", "20"}, "percentile 20 is outside (50, 100]");
     says({"--skip", "fc1,conv7"}, "skip 'conv7' fits no layer of the model");
     says({"--method", "fp16", "--skip", "conv7"}, "skip 'conv7' fits no layer of the model");
+    const Words half = {"--method", "fp16"};
+    for (const Words& words :
+         {Words{"--bits", "4"}, Words{"--per", "tensor"}, Words{"--layer-bits", "fc1=4"}, Words{"--correct-biases"}}) {
+      says(half + words, words.front() + " is for grids, and --method fp16 has none");
+    }
+    says(half + Words{"--sum-bits", "16"}, "--sum-bits is for --method static and dynamic");
+    for (const std::string method : {"dynamic", "hybrid", "fp16"}) {
+      says({"--method", method, "--activation-bits", "8"}, "--activation-bits is for --method static");
+      says({"--method", method, "--symmetric-activations"}, "--symmetric-activations is for --method static");
+    }
+    says({"--percentile", "99"}, "--percentile is for --weight-range or --activation-range percentile");
+    says({"--steps", "9"}, "--steps is for --rounding adaround");
+    says({"--edge-compatible", "mr", "--equalize"}, "--equalize is not for --edge-compatible, which takes --bits");
+    says({"--edge-compatible", "mr", "--skip", "fc1"}, "--skip is not for --edge-compatible");
     says({"--samples", "0"}, "--samples 0 is not at least 1");
     says({"--method", "dynamic", "--sensitivity"}, "--sensitivity is for static and hybrid quantization");
     const Words hybrid = {"--method", "hybrid"};

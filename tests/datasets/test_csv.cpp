@@ -80,6 +80,7 @@ TEST_SUITE("csv") {
     CHECK(refusal("a\n1\nnan\n") == "line 3: column a holds 'nan', which is not a finite number");
     CHECK(refusal("a\n1\n-inf\n") == "line 3: column a holds '-inf', which is not a finite number");
     CHECK(refusal("a\nnan\n") == "line 2: column a holds 'nan', which is not a finite number");
+    CHECK(refusal("a\n1\n1e300\n") == "line 3: column a holds '1e300', which is beyond single precision (3.40282e+38)");
     CHECK(refusal("a\n1\n1e999\n") == "line 3: column a holds '1e999', which is not a number");
     CHECK(refusal("a\n1\n0x10\n") == "line 3: column a holds '0x10', which is not a number");
     CHECK(refusal("a\n1\n1,5\n") == "line 3: has 2 cells, not 1");

@@ -279,8 +279,10 @@ TEST_SUITE("fit") {
     CHECK(refused(three, {}) == "[fit] the model gives [1,3] for one sample of 'moons', which has 2 classes");
     Sequential wide;
     wide.add<Linear>({.in = 5, .out = 2});
-    CHECK(refused(wide, {}).find("[linear]") != std::string::npos);
+    CHECK(refused(wide, {}).find("[fit] the model cannot read the samples of 'moons': ") == 0);
     const auto model = net();
+    CHECK(refused(*model, {.distillation = {.teacher = &wide}}).find("[fit] the teacher cannot read the samples") == 0);
+    CHECK(refused(*model, {.distillation = {.teacher = &three}}).find("[fit] the teacher gives [1,3]") == 0);
     CHECK(refused(*model, {.epochs = 0}).find("[fit] epochs 0") == 0);
     CHECK(refused(*model, {.optimizer = "lbfgs"}).find("there is no optimizer 'lbfgs'") != std::string::npos);
     CHECK(refused(*model, {.schedule = "cosin"}).find("cosin") != std::string::npos);
