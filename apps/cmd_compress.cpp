@@ -16,6 +16,7 @@
 
 #include "apps/cli.h"
 #include "apps/data_options.h"
+#include "apps/ignored.h"
 #include "apps/latency.h"
 #include "apps/machine.h"
 #include "apps/metrics_text.h"
@@ -74,6 +75,13 @@ Json read_json(const std::filesystem::path& path) {
   Json json = Json::parse(text, text + bytes.size(), nullptr, false);
   require(!json.is_discarded(), "compress", path.string(), " is not JSON");
   return json;
+}
+
+// "1.50 times faster", "1.20 times slower".
+std::string times(double ratio, const char* more, const char* less) {
+  char text[60];
+  std::snprintf(text, sizeof(text), "%.2f times %s", ratio >= 1 ? ratio : 1 / ratio, ratio >= 1 ? more : less);
+  return text;
 }
 
 // The verb, from what it was told to what it tells.
@@ -172,7 +180,7 @@ class Compress {
     if (options_.minutes == 0) {
       return;
     }
-    std::filesystem::create_directories(options_.search.folder);
+    make_folder(options_.search.folder, "compress");
     const std::filesystem::path file = options_.search.folder / "budget.json";
     if (!options_.search.fit.resume || !std::filesystem::exists(file)) {
       const double seconds = seconds_of_a_step();
@@ -241,11 +249,8 @@ class Compress {
       }
       std::cout << (choice.supported ? "kept " : "kept plain int8: ") << choice.why << '\n';
       if (choice.chosen != 0) {
-        char line[120];
-        std::snprintf(line, sizeof(line), "%.2f times smaller and %.2f times faster than plain int8\n",
-                      static_cast<double>(plain.bytes) / static_cast<double>(kept.bytes),
-                      plain.latency_us / kept.latency_us);
-        std::cout << line;
+        std::cout << times(static_cast<double>(plain.bytes) / static_cast<double>(kept.bytes), "smaller", "larger")
+                  << " and " << times(plain.latency_us / kept.latency_us, "faster", "slower") << " than plain int8\n";
       }
     }
     Json json = {{"model", options_.model},
@@ -418,6 +423,9 @@ void add_compress(CLI::App& program) {
   verb->add_option("--threads", options->threads, "Threads that compute; 0: all there are")->capture_default_str();
   verb->add_flag("--quiet", options->quiet, "Only the JSON line");
   verb->add_flag("--json", options->json, "The last line is a JSON object with the results");
+  verb->parse_complete_callback([verb, options] {
+    refuse_ignored(*verb, {{options->target != "size", "is for --target latency and both", {"--latency-table"}}});
+  });
   const auto run = std::make_shared<Recorder>(*verb);
   verb->callback([options, run] { run->record([&] { Compress(*options, *run)(); }); });
   set_example(*verb,

@@ -68,7 +68,7 @@ void own_info(const Options& options) {
       count += part->empty() ? 0 : part->class_counts()[c];
     }
     json["classes"][read.classes[c]] = count;
-    classes += (classes.empty() ? "" : ", ") + read.classes[c] + " (" + std::to_string(count) + ")";
+    classes += (classes.empty() ? "" : ", ") + in_list(read.classes[c]) + " (" + std::to_string(count) + ")";
   }
   if (options.json) {
     std::cout << json_line(json) << '\n';
@@ -80,8 +80,7 @@ void own_info(const Options& options) {
   if (!columns.empty()) {
     std::cout << "inputs: " << printable(columns) << '\n';
   }
-  std::cout << (classes.empty() ? "target: a number"
-                                : std::to_string(read.classes.size()) + " classes: " + printable(classes))
+  std::cout << (classes.empty() ? "target: a number" : std::to_string(read.classes.size()) + " classes: " + classes)
             << '\n';
 }
 

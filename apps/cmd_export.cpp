@@ -11,6 +11,7 @@
 
 #include "apps/cli.h"
 #include "apps/data_options.h"
+#include "apps/ignored.h"
 #include "apps/models.h"
 #include "apps/program.h"
 #include "apps/runs/recorder.h"
@@ -153,6 +154,9 @@ void add_export(CLI::App& program) {
   verb->add_option("--data-dir", options->data.dir, "Folder of the data files (default: $WHITTLE_DATA)");
   verb->add_option("--threads", options->threads, "Threads that compute; 0: all there are")->capture_default_str();
   verb->add_flag("--json", options->json, "The last line is a JSON object with the results");
+  verb->parse_complete_callback([verb, options] {
+    refuse_ignored(*verb, {{options->verify > 0, "is for --verify", {"--data", "--data-dir"}}});
+  });
   const auto run = std::make_shared<Recorder>(*verb);
   verb->callback([options, run] { run->record([&] { export_model(*options, *run); }); });
   set_example(*verb,

@@ -71,7 +71,7 @@ Answer answer_of(std::span<const real> outputs, const data::Preprocessing& netwo
   order.resize(std::min(order.size(), static_cast<size_t>(top)));
   Json list = Json::array();
   for (const size_t label : order) {
-    text << (list.empty() ? "" : ", ") << printable(network.classes[label]) << ' ' << std::fixed << std::setprecision(1)
+    text << (list.empty() ? "" : ", ") << in_list(network.classes[label]) << ' ' << std::fixed << std::setprecision(1)
          << 100 * shares[label] << " %";
     list.push_back({{"class", network.classes[label]}, {"probability", shares[label]}});
   }

@@ -14,6 +14,7 @@
 
 #include "apps/cli.h"
 #include "apps/data_options.h"
+#include "apps/ignored.h"
 #include "apps/latency.h"
 #include "apps/lottery.h"
 #include "apps/metrics_text.h"
@@ -536,7 +537,9 @@ class Pruning {
     how.resume = options_.fit.resume && (options_.gradual || round == first_trained_.value_or(round));
     first_trained_ = first_trained_.value_or(round);
     how.hooks = std::move(hooks);
-    if (!options_.quiet && !options_.gradual && options_.admm.epochs == 0) {
+    std::error_code ignored;  // what goes on has its masks in the file
+    const bool goes_on = how.resume && std::filesystem::exists(last_state_path(how.out), ignored);
+    if (!options_.quiet && !options_.gradual && options_.admm.epochs == 0 && !goes_on) {
       std::cout << "round " << round << " of " << options_.rounds << ": " << pruned_sentence() << '\n';
     }
     fit_or_stop(how, "in round " + std::to_string(round));
@@ -814,6 +817,24 @@ void add_method_arguments(CLI::App& verb, Options& o) {
   verb.add_flag("--keep-statistics", o.edge_keep_statistics, "edge: leave running statistics whole, as its GPU did");
 }
 
+std::vector<Heeded> rules_of(const CLI::App& verb, const Options& o) {
+  Heeded training{o.trains() || o.lottery.on, "is for retraining, which needs --epochs", {"--workers"}};
+  for (const CLI::Option* option : verb.get_options()) {
+    if (option->get_group() == "Retraining" || option->get_group() == "Augmentation") {
+      training.options.push_back(option->get_name());
+    }
+  }
+  return {training,
+          {o.gradual, "is for --gradual", {"--begin", "--end", "--every"}},
+          {o.admm.epochs > 0, "is for --admm", {"--rho", "--rho-growth", "--rho-most", "--admm-every"}},
+          {o.lottery.on, "is for --lottery", {"--share", "--look-every"}},
+          {o.scans(), "is for --sensitivity and --sweep", {"--split"}},
+          {data_needed(o.spec),
+           "is for the methods that look at data: taylor, fisher and activation",
+           {"--score-samples", "--score-batch"}},
+          {o.spec.method == "random" || !o.edge_quantize.empty(), "is for --method random", {"--prune-seed"}}};
+}
+
 }  // namespace
 
 void add_prune(CLI::App& program) {
@@ -867,14 +888,7 @@ void add_prune(CLI::App& program) {
   add_teacher_arguments(*verb, options->teacher, options->fit.distillation);
   verb->option_defaults()->group("Augmentation");
   add_augmentation_arguments(*verb, options->fit.augment);
-  // What was said about a training that is not asked for would be ignored.
-  verb->parse_complete_callback([verb, options] {
-    for (const CLI::Option* option : verb->get_options()) {
-      const bool of_training = option->get_group() == "Retraining" || option->get_group() == "Augmentation";
-      require(options->trains() || options->lottery.on || !of_training || option->count() == 0, "prune",
-              option->get_name(), " is for retraining, which needs --epochs");
-    }
-  });
+  verb->parse_complete_callback([verb, options] { refuse_ignored(*verb, rules_of(*verb, *options)); });
   verb->option_defaults()->group("Files, threads, output");
   verb->add_option("--out", options->out, "Where to save the pruned model");
   verb->add_flag("--resume", options->fit.resume, "Go on from the training state saved beside --out");

@@ -3,7 +3,6 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <array>
 #include <iomanip>
 #include <iostream>
 #include <memory>
@@ -14,6 +13,7 @@
 
 #include "apps/cli.h"
 #include "apps/data_options.h"
+#include "apps/ignored.h"
 #include "apps/metrics_text.h"
 #include "apps/models.h"
 #include "apps/program.h"
@@ -138,38 +138,33 @@ quant::QuantSpec spec_of(const Options& options) {
   return spec;
 }
 
-// Who asks for something that nothing would come of is told so, not left to believe that it happened.
-void refuse_ignored(const CLI::App& verb, const Options& options) {
+std::vector<Heeded> rules_of(const Options& options) {
+  const quant::Method method = quant::method_named(options.method);
+  const bool fixed = method == quant::Method::kStatic;
   const bool by_percentile = options.weight_range == "percentile" || options.activation_range == "percentile";
-  const bool half = options.method == "fp16";
-  struct Rule {
-    bool heeded;
-    const char* what_for;
-    std::vector<const char*> names;
-  };
-  const std::array rules{
-      Rule{options.edge.empty(),
+  const bool looks_at_data = fixed || learns_rounding(options) || options.correct_biases || options.sensitivity ||
+                             options.output_error.has_value();
+  return {{options.edge.empty(),
            "is not for --edge-compatible, which takes --bits, --terms and --seed",
            {"--activation-bits", "--weight-range", "--activation-range", "--percentile", "--asymmetric-weights",
             "--symmetric-activations", "--skip", "--layer-bits", "--edge-bits", "--sum-bits", "--zero",
             "--output-error", "--steps", "--layers", "--equalize", "--correct-biases", "--sensitivity", "--samples"}},
-      Rule{!half,
+          {method != quant::Method::kHalf,
            "is for grids, and --method fp16 has none",
            {"--bits", "--per", "--weight-range", "--asymmetric-weights", "--layer-bits", "--edge-bits",
             "--correct-biases"}},
-      Rule{options.method == "static" || options.method == "dynamic",
+          {fixed || method == quant::Method::kDynamic,
            "is for --method static and dynamic; the others leave activations in float",
            {"--sum-bits"}},
-      Rule{options.method == "static",
+          {fixed,
            "is for --method static, which alone has fixed grids of activations",
            {"--activation-bits", "--activation-range", "--symmetric-activations"}},
-      Rule{by_percentile, "is for --weight-range or --activation-range percentile", {"--percentile"}},
-      Rule{learns_rounding(options), "is for --rounding adaround", {"--steps"}}};
-  for (const Rule& rule : rules) {
-    for (const char* name : rule.names) {
-      require(rule.heeded || verb.get_option(name)->count() == 0, "quantize", name, " ", rule.what_for);
-    }
-  }
+          {by_percentile, "is for --weight-range or --activation-range percentile", {"--percentile"}},
+          {learns_rounding(options), "is for --rounding adaround", {"--steps"}},
+          {looks_at_data,
+           "is for what looks at data: --method static, --rounding adaround, --correct-biases, --output-error and "
+           "--sensitivity",
+           {"--samples"}}};
 }
 
 Json report_sensitivity(Module& model, const quant::Batches& batches, const data::Dataset& validation,
@@ -193,7 +188,7 @@ Json report_sensitivity(Module& model, const quant::Batches& batches, const data
       std::cout << "  " << std::left << std::setw(28) << row.layer << std::right << std::fixed << std::setprecision(1)
                 << std::setw(8) << row.sqnr << " dB";
       if (!validation.empty()) {
-        std::cout << std::setprecision(about.regression ? 4 : 2) << std::setw(10)
+        std::cout << "  " << std::setprecision(about.regression ? 4 : 2) << std::setw(10)
                   << (about.regression ? row.metric : 100 * row.metric) << (about.regression ? "" : " %");
       }
       std::cout << '\n';
@@ -448,14 +443,15 @@ void add_quantize(CLI::App& program) {
   add_data_arguments(*verb, options->data);
   offer(verb->add_option("--calib", options->data.name,
                          "The same as --data: whose training part calibrates (default: the model's own)"),
-        data_names());
+        data_names())
+      ->excludes("--data");
   verb->add_option("--samples", options->samples, "Samples that calibrate")->capture_default_str();
   verb->option_defaults()->group("Files, threads, output");
   verb->add_option("--out", options->out, "Where to save the quantized model");
   verb->add_option("--threads", options->threads, "Threads that compute; 0: all there are")->capture_default_str();
   verb->add_flag("--quiet", options->quiet, "Only the JSON line");
   verb->add_flag("--json", options->json, "The last line is a JSON object with the results");
-  verb->parse_complete_callback([verb, options] { refuse_ignored(*verb, *options); });
+  verb->parse_complete_callback([verb, options] { refuse_ignored(*verb, rules_of(*options)); });
   const auto run = std::make_shared<Recorder>(*verb);
   verb->callback([options, run] { run->record([&] { quantize(*options, *run); }); });
   set_example(*verb,

@@ -8,6 +8,7 @@
 
 #include "apps/cli.h"
 #include "apps/data_options.h"
+#include "apps/ignored.h"
 #include "apps/models.h"
 #include "apps/program.h"
 #include "apps/report/measure.h"
@@ -98,9 +99,12 @@ Json document_of_runs(const Options& options) {
   return report::sections_of(runs);
 }
 
-Json document_of(const Options& options) {
+Json document_of(const Options& options, const CLI::App& verb) {
   const bool of_compression = begins_with(options.input, "{");
   const bool of_runs = begins_with(options.input, "SQLite format 3");
+  refuse_ignored(verb, {{!(of_compression || of_runs),
+                         "is for a checkpoint, which alone is measured",
+                         {"--samples", "--calibration", "--training", "--repeats", "--seed"}}});
   require(options.measure.program.empty() || !(of_compression || of_runs), "report",
           "--program goes with the model it was made of");
   require(!options.data.said() || !(of_compression || of_runs), "report",
@@ -120,7 +124,7 @@ Json document_of(const Options& options) {
   return document;
 }
 
-void write_report(Options& options) {
+void write_report(Options& options, const CLI::App& verb) {
   require(!options.out.empty(), "report", "--out is missing");
   check_place(options.out, "report", "--out");
   report::check_available();
@@ -128,7 +132,7 @@ void write_report(Options& options) {
   if (!options.quiet) {
     options.measure.progress = [](const std::string& what) { std::cerr << "measuring " << what << '\n'; };
   }
-  const Json document = document_of(options);
+  const Json document = document_of(options, verb);
   report::write_html(document, options.out);
   Json json = {{"out", options.out}, {"bytes", std::filesystem::file_size(options.out)}, {"sections", Json::array()}};
   for (const auto& [name, section] : document.items()) {
@@ -183,7 +187,7 @@ void add_report(CLI::App& program) {
   verb->add_option("--threads", options->threads, "Threads that compute; 0: all there are")->capture_default_str();
   verb->add_flag("--quiet", options->quiet, "Only the JSON line");
   verb->add_flag("--json", options->json, "The last line is a JSON object with the results");
-  verb->callback([options] { write_report(*options); });
+  verb->callback([verb, options] { write_report(*options, *verb); });
   set_example(*verb,
               "whittle report m.safetensors --out m.html\n"
               "  whittle report q.safetensors --program q.wtl --out q.html --png charts\n"

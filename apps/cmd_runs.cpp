@@ -371,6 +371,7 @@ void compare(const Options& options) {
   const RunStore store = open_store(options);
   const Run a = store.read(options.a);
   const Run b = store.read(options.b);
+  require(a.id != b.id, "runs", "run ", a.id, " is compared with itself; name another");
   const RunMetric* of_a = main_metric(a);
   const RunMetric* of_b = main_metric(b);
   for (const auto& [run, metric] : {std::pair(&a, of_a), std::pair(&b, of_b)}) {

@@ -1,13 +1,13 @@
 #include "apps/data_options.h"
 
 #include <algorithm>
-#include <numeric>
 #include <type_traits>
 #include <vector>
 
 #include "apps/models.h"
 #include "core/error.h"
 #include "core/json.h"
+#include "datasets/split.h"
 
 namespace whittle::apps {
 
@@ -114,7 +114,7 @@ void add_data_arguments(CLI::App& verb, DataArguments& arguments) {
       ->default_str(kDefaultProtocol);
   verb.add_option("--data-seed", arguments.seed, "Seed of random splits and generated data")->default_str("0");
   verb.add_option("--validation", arguments.validation, "Share of the data held back for validation");
-  verb.add_option("--first", arguments.first, "Keep only the first N training samples");
+  verb.add_option("--first", arguments.first, "Keep only N training samples (docs/data.md says which)");
 }
 
 namespace {
@@ -205,10 +205,8 @@ SavedData data_by(const char* verb, const std::string& file, const Checkpoint& c
           " has changed since ", file,
           " was trained on it: what it learned from may be among what is held back now; restore it, or say --data ",
           arguments.name, " to go on all the same");
-  if (arguments.kept > 0 && arguments.kept < saved.splits.train.size()) {
-    std::vector<int64_t> first(static_cast<size_t>(arguments.kept));
-    std::iota(first.begin(), first.end(), int64_t{0});
-    saved.splits.train = saved.splits.train.subset(first);
+  if (arguments.kept > 0) {
+    saved.splits.train = saved.splits.train.subset(data::spread_over(saved.splits.train, arguments.kept));
   }
   for (data::Dataset* part : {&saved.splits.train, &saved.splits.validation, &saved.splits.test}) {
     if (!part->empty()) {

@@ -291,7 +291,7 @@ void print_meaning(const Checkpoint& about) {
   } else {
     std::cout << "answers ";
     for (const std::string& name : read.classes) {
-      std::cout << (&name == &read.classes.front() ? "" : ", ") << printable(name);
+      std::cout << (&name == &read.classes.front() ? "" : ", ") << in_list(name);
     }
     std::cout << "; the largest number counts\n";
   }

@@ -1,7 +1,9 @@
 // whittle: the library's verbs on the command line.
 
 #include <algorithm>
+#include <cerrno>
 #include <csignal>
+#include <cstdlib>
 #include <exception>
 #include <iostream>
 #include <string>
@@ -42,14 +44,37 @@ std::string complaint(const CLI::App& program, const CLI::ParseError& error) {
          (meant.empty() ? "" : ", did you mean " + meant + "?") + " (" + path + " --help lists what is)";
 }
 
-// Words that people try: `whittle help` and `whittle help VERB`.
-std::vector<std::string> words_of(int argc, char** argv) {
+// Also words that people try: `whittle help` and `whittle help VERB`.
+std::vector<std::string> words_of(const CLI::App& program, int argc, char** argv) {
   std::vector<std::string> words(argv + std::min(argc, 1), argv + argc);
   if (!words.empty() && words.front() == "help") {
     words.erase(words.begin());
-    words.emplace_back("--help");
+    const auto is_meant = [&](const CLI::App* verb) { return words.empty() || verb->get_name() == words.front(); };
+    if (!program.get_subcommands(is_meant).empty()) {
+      words.emplace_back("--help");
+    }
   }
   return words;
+}
+
+// CLI11 takes "-1" for the largest of the numbers without a sign, and cuts down what is too large.
+void check_whole_numbers(const CLI::App& verb) {
+  for (const CLI::App* app = &verb; app != nullptr; app = app->get_parent()) {
+    for (const CLI::Option* option : app->get_options()) {
+      const bool natural = option->get_type_name() == "UINT";
+      if (!natural && option->get_type_name() != "INT") {
+        continue;
+      }
+      for (const std::string& text : option->results()) {
+        errno = 0;
+        (void)(natural ? std::strtoull(text.c_str(), nullptr, 0)
+                       : static_cast<unsigned long long>(std::strtoll(text.c_str(), nullptr, 0)));
+        whittle::require(errno != ERANGE && !(natural && text.find('-') != std::string::npos), verb.get_name(),
+                         option->get_name(), " ", whittle::apps::printable(text), " is not from ",
+                         natural ? "0 to 2^64 - 1" : "-2^63 to 2^63 - 1");
+      }
+    }
+  }
 }
 
 int run(int argc, char** argv) {
@@ -78,10 +103,11 @@ int run(int argc, char** argv) {
     while (!verb->get_subcommands().empty()) {
       verb = verb->get_subcommands().front();
     }
+    check_whole_numbers(*verb);
     whittle::apps::check_outputs(*verb);
   });
   try {
-    std::vector<std::string> words = words_of(argc, argv);
+    std::vector<std::string> words = words_of(program, argc, argv);
     std::ranges::reverse(words);  // as CLI11 takes them
     program.parse(words);
   } catch (const CLI::Success& help) {

@@ -6,7 +6,8 @@
 namespace whittle::apps {
 
 // Of a verb that was parsed, and those it stands under: throws Error if an option that names a file to write names one
-// that another option or argument names, too, or a table or picture that exists. Nothing has been read or written yet.
+// that another option or argument names, too, or a file that exists and is of another kind than what would take its
+// place. Nothing has been read or written yet.
 void check_outputs(const CLI::App& verb);
 
 }  // namespace whittle::apps

@@ -4,9 +4,11 @@
 #include <charconv>
 #include <cmath>
 #include <limits>
+#include <span>
 
 #include "core/error.h"
 #include "core/json.h"
+#include "datasets/split.h"
 #include "train/evaluate.h"
 
 namespace whittle::apps {
@@ -205,19 +207,16 @@ bool data_needed(const PruneSpec& spec) {
 
 namespace {
 
-// The first samples of the set, in evaluation mode: scoring changes nothing about the model.
+// Samples spread over the set, in evaluation mode: scoring changes nothing about the model.
 template <class Visit>
 void for_each_batch(Module& model, const ScoreData& from, Visit visit) {
   require(from.data != nullptr && !from.data->empty(), "prune", "there is no data to score weights on");
   require(from.batch >= 1 && from.samples >= 1, "prune", "scores need at least one sample a batch");
   const EvaluationMode evaluating(model);
-  const int64_t end = std::min(from.samples, from.data->size());
-  for (int64_t first = 0; first < end; first += from.batch) {
-    std::vector<int64_t> indices;
-    for (int64_t i = first; i < std::min(end, first + from.batch); ++i) {
-      indices.push_back(i);
-    }
-    visit(from.data->batch(indices));
+  const std::vector<int64_t> all = data::spread_over(*from.data, from.samples);
+  const auto batch = static_cast<size_t>(from.batch);
+  for (size_t first = 0; first < all.size(); first += batch) {
+    visit(from.data->batch(std::span(all).subspan(first, std::min(batch, all.size() - first))));
   }
 }
 

@@ -23,6 +23,11 @@ std::string printable(std::string_view text) {
   return out;
 }
 
+std::string in_list(std::string_view text) {
+  const std::string shown = printable(text);
+  return text.find(',') == std::string_view::npos ? shown : "'" + shown + "'";
+}
+
 namespace {
 
 // Optimal string alignment: row r of the table belongs to the first r letters of `a`.

@@ -11,9 +11,6 @@
 
 namespace whittle::inline WHITTLE_PRECISION::compress {
 
-// Positions spread evenly over a set: at most `samples` of them.
-std::vector<int64_t> spread_over(const data::Dataset& data, int64_t samples);
-
 // Batches that calibrate: of samples spread over the set, which must outlive them.
 quant::Batches calibration_batches(const data::Dataset& data, int64_t samples);
 

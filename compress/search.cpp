@@ -15,6 +15,8 @@
 #include "core/error.h"
 #include "core/file.h"
 #include "core/json.h"
+#include "datasets/augment.h"
+#include "datasets/split.h"
 #include "deploy/lower.h"
 #include "layers/fold.h"
 #include "layers/summary.h"
@@ -156,6 +158,7 @@ class Search {
   Json settings() const {
     FitOptions fit = options_.fit;
     fit.epochs = epochs_;
+    fit.distillation.teacher = &teacher_;
     Json all = options_.fit.metadata;  // by names of their own, so that what differs can be said
     all.update({{"fit", settings_of(fit, splits_)},
                 {"max_drop", options_.promise.max_drop},
@@ -169,7 +172,7 @@ class Search {
   }
 
   void begin() {
-    std::filesystem::create_directories(options_.folder);
+    make_folder(options_.folder, "compress");
     if (!std::filesystem::exists(state_file())) {
       save();
       return;
@@ -300,7 +303,7 @@ class Search {
   }
 
   double training_loss(Module& model) const {
-    return evaluate(model, splits_.train.subset(spread_over(splits_.train, kComparedSamples))).loss;
+    return evaluate(model, splits_.train.subset(data::spread_over(splits_.train, kComparedSamples))).loss;
   }
 
   std::optional<FitResult> fit_net(Net& net, const std::filesystem::path& out, int64_t epochs, double rate,
@@ -488,6 +491,7 @@ void check(const SearchOptions& options, const data::Splits& splits) {
   FitOptions of_a_rung = options.fit;
   of_a_rung.resume = false;  // it has no files yet
   check_options(of_a_rung);
+  data::check_augmentation(options.fit.augment, splits.train);
 }
 
 SearchResult search(Module& model, const zoo::Description& description, const data::Splits& splits,

@@ -7,8 +7,8 @@
 #include <numeric>
 #include <optional>
 
-#include "compress/quantizing.h"
 #include "core/ops.h"
+#include "datasets/split.h"
 #include "prune/compact.h"
 #include "prune/mask.h"
 #include "prune/select.h"
@@ -47,11 +47,13 @@ Tensor rounding_error(const Parameter& weight) {
 
 double gradient_product(const ChannelGraph::Layer& layer, int64_t channel) {
   const WeightedLayer* const weighted = layer.weighted();
-  const Norm& norm = weighted != nullptr ? weighted->norm : layer.norm()->norm;
-  if (norm.defined()) {
-    return gradient_product(norm.gamma, channel) + gradient_product(norm.beta, channel);
+  const auto* const alone = layer.norm();
+  const Norm* const norm = weighted != nullptr ? &weighted->norm : alone != nullptr ? &alone->norm : nullptr;
+  if (norm != nullptr && norm->defined()) {
+    return gradient_product(norm->gamma, channel) + gradient_product(norm->beta, channel);
   }
-  return gradient_product(weighted->weight, channel) + gradient_product(weighted->bias, channel);
+  return weighted == nullptr ? 0
+                             : gradient_product(weighted->weight, channel) + gradient_product(weighted->bias, channel);
 }
 
 void forget_gradients(Module& model) {
@@ -215,7 +217,7 @@ Importance importance_of(Module& model, const ChannelGraph& graph, const data::D
     const WeightedLayer* const weighted = layer.weighted();
     errors.push_back(weighted == nullptr ? Tensor() : rounding_error(weighted->weight));
   }
-  const std::vector<int64_t> chosen = spread_over(data, samples);
+  const std::vector<int64_t> chosen = data::spread_over(data, samples);
   constexpr size_t kBatch = 16;
   for (size_t begin = 0; begin < chosen.size(); begin += kBatch) {
     const auto batch = data.batch(std::span(chosen).subspan(begin, std::min(kBatch, chosen.size() - begin)));
@@ -279,6 +281,7 @@ Thinned thin(Module& model, zoo::Description& description, WeightBits& bits, con
     }
   }
   std::vector<size_t> gone;
+  gone.reserve(queues.size());
   for (const Queue& queue : queues) {
     gone.push_back(queue.next);
   }

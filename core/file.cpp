@@ -168,6 +168,12 @@ void check_place(const fs::path& path, const char* op, const char* what) {
           " is a folder, not a file");
 }
 
+void make_folder(const fs::path& folder, const char* op) {
+  std::error_code error;
+  fs::create_directories(folder, error);
+  require(!error, op, "the folder ", folder.string(), " cannot be made: ", error.message());
+}
+
 void replace_file(const fs::path& path, std::span<const std::byte> bytes, FileSystem& files) {
   require(path.has_filename(), "file", "'", path.string(), "' names no file to save to");
   std::error_code error;

@@ -46,6 +46,9 @@ void replace_file(const std::filesystem::path& path, std::span<const std::byte> 
 // folder or lies in none. `what` is what the user called it. An empty path is no file at all.
 void check_place(const std::filesystem::path& path, const char* op, const char* what);
 
+// With those above it; one that is there is left as it is. Throws Error where it cannot be made.
+void make_folder(const std::filesystem::path& folder, const char* op);
+
 // The whole of a regular file. Throws Error if it cannot be read, is larger than
 // `limit` or changes its size meanwhile.
 std::vector<std::byte> read_file(const std::filesystem::path& path, uint64_t limit = uint64_t{1} << 34);

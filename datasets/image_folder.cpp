@@ -18,7 +18,7 @@ std::vector<fs::path> visible_entries(const fs::path& folder) {
   std::error_code error;
   std::vector<fs::path> entries;
   for (fs::directory_iterator entry(folder, error), end; !error && entry != end; entry.increment(error)) {
-    if (!entry->path().filename().string().starts_with('.')) {
+    if (!is_passed_over(entry->path())) {
       entries.push_back(entry->path());
     }
   }
@@ -45,6 +45,11 @@ Picture read_picture(const fs::path& path, int64_t channels) {
 }
 
 }  // namespace
+
+bool is_passed_over(const fs::path& file) {
+  const std::string name = file.filename().string();
+  return name.starts_with('.') || name == "Thumbs.db" || name == "desktop.ini";
+}
 
 Dataset read_image_folder(const fs::path& folder, const ImageFolderOptions& options) {
   require((options.height > 0) == (options.width > 0), "images", "give height and width, or neither, not ",

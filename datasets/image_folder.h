@@ -24,6 +24,9 @@ struct ImageFolderOptions {
   std::vector<std::string> classes{};
 };
 
+// What nobody put there: names that begin with a dot, and what Windows leaves (Thumbs.db, desktop.ini).
+bool is_passed_over(const std::filesystem::path& file);
+
 // Classes and files are taken in bytewise order of their names. A picture is what its first bytes say. Hidden files and
 // folders are passed over; anything else that is not a .png, .bmp, .jpg or .jpeg file is refused, so that no picture
 // goes missing unnoticed.

@@ -122,7 +122,7 @@ std::string fingerprint(const fs::path& path) {
   }
   std::set<std::string> pictures;
   for (fs::recursive_directory_iterator entry(path, error), end; !error && entry != end; entry.increment(error)) {
-    if (entry->path().filename().string().starts_with('.')) {
+    if (is_passed_over(entry->path())) {
       entry.disable_recursion_pending();
       continue;
     }

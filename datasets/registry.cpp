@@ -175,7 +175,9 @@ Splits random_splits(const Dataset& data, Scale scale, const LoadOptions& option
   Splits splits =
       split(data, split_at_random(data.size(),
                                   {.validation = options.validation.value_or(0.2), .test = 0.2, .seed = options.seed}));
-  splits.train = first_samples(splits.train, options.first_training);
+  if (options.first_training > 0) {  // tables are often sorted by class
+    splits.train = splits.train.subset(spread_over(splits.train, options.first_training));
+  }
   return scale_by_training_part(splits, {.inputs = scale, .target = options.standardize_target});
 }
 

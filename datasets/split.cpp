@@ -96,6 +96,15 @@ SplitIndices split_at_random(int64_t samples, const SplitOptions& options) {
                  .test = {order.begin(), order.begin() + test}});
 }
 
+std::vector<int64_t> spread_over(const Dataset& data, int64_t samples) {
+  std::vector<int64_t> indices(static_cast<size_t>(std::min(samples, data.size())));
+  const auto count = static_cast<int64_t>(indices.size());
+  for (int64_t i = 0; i < count; ++i) {
+    indices[static_cast<size_t>(i)] = i * data.size() / count;
+  }
+  return indices;
+}
+
 SplitIndices read_split(const std::filesystem::path& path, int64_t samples) {
   FileReader file(path, "split");
   SplitIndices parts;

@@ -36,6 +36,10 @@ SplitIndices read_split(const std::filesystem::path& path, int64_t samples);
 // then halves them into test and validation.
 SplitIndices edge_split(int64_t samples);
 
+// Positions spread evenly over a set: at most `samples` of them. Files are often sorted, and their first samples are of
+// one class then.
+std::vector<int64_t> spread_over(const Dataset& data, int64_t samples);
+
 // Refuses an empty training part, one that knows a single class, and an index that
 // does not exist. Validation and test may be empty.
 Splits split(const Dataset& data, const SplitIndices& indices);

@@ -79,10 +79,8 @@ std::vector<int32_t> relabelled(const Table& table, const std::string& column, c
             "', which the network does not know");
     number.push_back(static_cast<int32_t>(found - to.begin()));
   }
-  std::vector<int32_t> out;
-  for (const int32_t label : labels) {
-    out.push_back(number[static_cast<size_t>(label)]);
-  }
+  std::vector<int32_t> out(labels.size());
+  std::ranges::transform(labels, out.begin(), [&](int32_t label) { return number[static_cast<size_t>(label)]; });
   return out;
 }
 

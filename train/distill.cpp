@@ -7,9 +7,6 @@
 namespace whittle::inline WHITTLE_PRECISION {
 
 void check_distillation(const Distillation& distillation) {
-  if (distillation.teacher == nullptr) {
-    return;
-  }
   require(distillation.share > 0 && distillation.share <= 1, "distillation", "the teacher's share ", distillation.share,
           " is outside (0, 1]");
   require(std::isfinite(distillation.temperature) && distillation.temperature > 0, "distillation", "the temperature ",

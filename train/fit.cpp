@@ -582,15 +582,15 @@ std::function<void(Argument)> in_turn(const std::function<void(Argument)>& a, co
 }  // namespace
 
 FitHooks both(const FitHooks& first, const FitHooks& second) {
-  const auto& keep_a = first.may_keep;
-  const auto& keep_b = second.may_keep;
-  return {.after_backward = in_turn(first.after_backward, second.after_backward),
-          .after_step = in_turn(first.after_step, second.after_step),
-          .may_keep = !keep_a   ? keep_b
-                      : !keep_b ? keep_a
-                                : [keep_a, keep_b](const FitHooks::Point& at) { return keep_a(at) && keep_b(at); },
-          .store = in_turn(first.store, second.store),
-          .restore = in_turn(first.restore, second.restore)};
+  FitHooks hooks{.after_backward = in_turn(first.after_backward, second.after_backward),
+                 .after_step = in_turn(first.after_step, second.after_step),
+                 .may_keep = first.may_keep ? first.may_keep : second.may_keep,
+                 .store = in_turn(first.store, second.store),
+                 .restore = in_turn(first.restore, second.restore)};
+  if (first.may_keep && second.may_keep) {
+    hooks.may_keep = [a = first.may_keep, b = second.may_keep](const FitHooks::Point& at) { return a(at) && b(at); };
+  }
+  return hooks;
 }
 
 FitHooks keep_last() {

@@ -20,6 +20,7 @@
 #include "core/error.h"
 #include "core/json.h"
 #include "core/parallel.h"
+#include "datasets/split.h"
 #include "deploy/lower.h"
 #include "layers/summary.h"
 #include "prune/select.h"
@@ -38,11 +39,7 @@ constexpr std::array kSparsities = {0.0, 0.2, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95
 constexpr int64_t kWatched = 64;  // samples whose activations are counted, and that show what a layer's grids disturb
 constexpr size_t kBins = 80;
 
-data::Dataset first_of(const data::Dataset& data, int64_t count) {
-  std::vector<int64_t> indices(static_cast<size_t>(std::min(count, data.size())));
-  std::iota(indices.begin(), indices.end(), int64_t{0});
-  return data.subset(indices);
-}
+data::Dataset some_of(const data::Dataset& data, int64_t count) { return data.subset(data::spread_over(data, count)); }
 
 // Values in bins of one width. What is exactly zero in a pruned weight is counted apart: it would hide the rest.
 Json histogram_of(const std::vector<float>& values) {
@@ -80,7 +77,7 @@ class Measurement {
         sample_(saved.splits.train.sample_shape()),
         input_(one_sample(sample_)),
         split_(saved.splits.validation.empty() ? "test" : "validation"),
-        judged_on_(first_of(split_named("report", saved, split_), options.samples)) {}
+        judged_on_(some_of(split_named("report", saved, split_), options.samples)) {}
 
   Json all() {
     std::optional<ProgramFile> program;
@@ -90,6 +87,12 @@ class Measurement {
       const std::string other = model_name(program->about());
       require(other == model_name(checkpoint_), "report", options_.program.string(), " is a program of '", other,
               "', not of '", model_name(checkpoint_), "'");
+      const std::string name = options_.program.string();
+      const data::Preprocessing theirs = preprocessing_of("report", name, program->about());
+      const data::Preprocessing ours = preprocessing_of("report", file_, checkpoint_);
+      require(theirs.sample == ours.sample && theirs.classes == ours.classes, "report", name, " reads samples of ",
+              theirs.sample, " for ", theirs.classes.size(), " classes, ", file_, " reads ", ours.sample, " for ",
+              ours.classes.size(), ": it was not made of this model");
     }
     const std::shared_ptr<Module> model = load_model(checkpoint_);
     const bool whole = !quant::is_quantized(*model);
@@ -186,7 +189,7 @@ class Measurement {
     rows.push_back(
         row_of("full integer (int8, after training)", unlabelled.c_str(), *quantized(quant::Method::kStatic)));
     if (options_.training > 0) {
-      const data::Dataset part = first_of(saved_.splits.train, options_.training);
+      const data::Dataset part = some_of(saved_.splits.train, options_.training);
       const std::string labelled = std::to_string(part.size()) + " samples with labels, one epoch";
       rows.push_back(row_of("quantization-aware training (int8)", labelled.c_str(), *trained(part)));
     }
@@ -357,7 +360,7 @@ class Measurement {
       quantizer->turn(false);
     }
     const quant::Plugged plugged(module.output, tap);
-    model(first_of(saved_.splits.train, kWatched).all().inputs);
+    model(some_of(saved_.splits.train, kWatched).all().inputs);
     for (const auto& [name, quantizer] : quantizers) {
       quantizer->turn(true);
     }

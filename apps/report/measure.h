@@ -14,7 +14,7 @@ namespace whittle::apps::report {
 
 struct MeasureOptions {
   std::filesystem::path program{};  // that was made of the model; empty: one is made in memory, quantized if need be
-  int64_t samples = 1000;           // that each accuracy is measured on, the first of the validation data
+  int64_t samples = 1000;           // that each accuracy is measured on, spread over the validation data
   int64_t calibration = 256;        // of the training data, for ranges
   int64_t training = 2000;          // of the training data, for one epoch of quantized training; 0: none
   int64_t repeats = 100;            // of each timing

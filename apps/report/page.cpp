@@ -89,7 +89,7 @@ void write_html(const Json& document, const std::filesystem::path& file) { write
 
 int write_charts(const Json& document, const std::filesystem::path& folder, bool png) {
   const Browser browser;
-  std::filesystem::create_directories(folder);
+  make_folder(folder, "report");
   const std::filesystem::path page = browser.folder() / "page.html";
   write_html(document, page);
   // With #svg the page shows, as text, an object of its charts by name.

@@ -17,7 +17,7 @@ namespace whittle::apps {
 
 namespace {
 
-constexpr std::array kOperations = {"!=", ">=", "<=", "=", ">", "<"};  // longer ones first
+constexpr std::array kOperations = {"!=", ">=", "<=", "==", "=", ">", "<"};  // longer ones first
 
 // Text from a file that anyone may have written.
 Json object_from(const std::string& text) {
@@ -183,6 +183,8 @@ Filter::Filter(const std::string& text) {
   value_ = text.substr(at + operation_.size());
 }
 
+bool Filter::fits_numbers() const { return number_of(value_).has_value(); }
+
 bool Filter::matches(const Run& run) const {
   const Json value = value_of(run, name_);
   if (value.is_null()) {
@@ -211,6 +213,10 @@ std::vector<Run> filtered(std::vector<Run> runs, const std::vector<Filter>& filt
                          return !value_of(run, filter.name()).is_null();
                        });
     require(known, "runs", "no run has a value called '", filter.name(), "'");
+    const bool numbers =
+        std::ranges::any_of(runs, [&](const Run& run) { return value_of(run, filter.name()).is_number(); });
+    require(!numbers || filter.fits_numbers(), "runs", "'", filter.name(), "' is a number, and '", filter.value(),
+            "' is none");
   }
   std::erase_if(runs, [&](const Run& run) {
     return !std::ranges::all_of(filters, [&](const Filter& filter) { return filter.matches(run); });

@@ -35,6 +35,8 @@ class Filter {
   explicit Filter(const std::string& text);  // throws Error
   bool matches(const Run& run) const;
   const std::string& name() const { return name_; }
+  const std::string& value() const { return value_; }
+  bool fits_numbers() const;  // whether numbers can be held against it
 
  private:
   std::string name_;

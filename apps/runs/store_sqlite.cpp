@@ -1,6 +1,7 @@
 // The wrapper of SQLite, and the tables of the store (docs/runs.md).
 
 #include <sqlite3.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cmath>
@@ -122,8 +123,9 @@ struct Blob {
 // A connection. Errors name the file.
 class RunStore::Database {
  public:
-  Database(std::filesystem::path file, int flags) : file_(std::move(file)) {
-    const int code = sqlite3_open_v2(file_.c_str(), &handle_, flags | SQLITE_OPEN_PRIVATECACHE, nullptr);
+  // `name` is what SQLite is told, `file` what people are.
+  Database(std::filesystem::path file, const std::filesystem::path& name, int flags) : file_(std::move(file)) {
+    const int code = sqlite3_open_v2(name.c_str(), &handle_, flags | SQLITE_OPEN_PRIVATECACHE, nullptr);
     try {
       check(code);
     } catch (...) {
@@ -298,6 +300,15 @@ void prepare(const Database& database, RunStore::Mode mode) {
   }
 }
 
+// A path within a URI.
+std::string escaped(const std::string& path) {
+  std::string text;
+  for (const char c : path) {
+    text += c == '%' ? "%25" : c == '?' ? "%3f" : c == '#' ? "%23" : std::string(1, c);
+  }
+  return text;
+}
+
 template <class Database>
 void write_points(const Database& database, int64_t run, const std::vector<RunPoint>& points) {
   for (const RunPoint& p : points) {
@@ -320,13 +331,21 @@ RunStore::RunStore(const std::filesystem::path& file, Mode mode) {
     require(folder.empty() || std::filesystem::is_directory(folder, ignored), "runs", file.string(),
             " is in a folder that does not exist");
   }
-  // A reader may have to write the log of a writer that was killed, so it asks for that right, too.
-  const int flags = SQLITE_OPEN_READWRITE | (mode == Mode::kWrite ? SQLITE_OPEN_CREATE : 0);
+  // A reader may have to write the log of a writer that was killed, so it asks for that right, too. Where nobody may
+  // write, the file is read as it lies there.
+  const bool locked = mode == Mode::kRead &&
+                      (access(file.c_str(), W_OK) != 0 || access(folder.empty() ? "." : folder.c_str(), W_OK) != 0);
+  const std::filesystem::path log = file.string() + "-wal";
+  require(!locked || !std::filesystem::exists(log, ignored) || std::filesystem::file_size(log, ignored) == 0, "runs",
+          file.string(), " has a log beside it that must be written back first, and may not be written");
+  const std::filesystem::path name = locked ? "file:" + escaped(file.string()) + "?immutable=1" : file.string();
+  const int flags = locked ? SQLITE_OPEN_READONLY | SQLITE_OPEN_URI
+                           : SQLITE_OPEN_READWRITE | (mode == Mode::kWrite ? SQLITE_OPEN_CREATE : 0);
   // SQLite does not wait for everything it could wait for: changing the journal mode, for one.
   const auto give_up = std::chrono::steady_clock::now() + kPatience;
   while (true) {
     try {
-      database_ = std::make_unique<Database>(file, flags);
+      database_ = std::make_unique<Database>(file, name, flags);
       prepare(*database_, mode);
       return;
     } catch (const Busy&) {

@@ -46,6 +46,25 @@ TEST_SUITE("cli") {
       CHECK(result.exit_code == 0);
       CHECK(result.out == whittle_command(folder, words + Words{"--help"}).out);
     }
+    const Result slip = whittle_command(folder, {"help", "quantise"});
+    CHECK(slip.exit_code == 2);
+    CHECK(contains(slip.err, "did you mean quantize?"));
+  }
+
+  TEST_CASE("whole numbers are taken as they are, or refused") {
+    const TempFolder folder;
+    const auto refused = [&](const Words& words) {
+      const Result result = whittle_command(folder, Words{"train", "--model", "mlp", "--data", "moons"} + words);
+      CHECK(result.exit_code == 1);
+      return result.err;
+    };
+    CHECK(contains(refused({"--seed", "-1"}), "[train] --seed -1 is not from 0 to 2^64 - 1"));
+    CHECK(contains(refused({"--data-seed", "-2"}), "[train] --data-seed -2 is not from 0 to 2^64 - 1"));
+    CHECK(contains(refused({"--seed", "18446744073709551616"}), "--seed 18446744073709551616 is not from 0"));
+    CHECK(contains(refused({"--epochs", "99999999999999999999"}), "--epochs 99999999999999999999 is not from -2^63"));
+    CHECK(whittle_command(folder, {"train", "--model", "mlp", "--hidden", "4", "--data", "moons", "--first", "64",
+                                   "--epochs", "1", "--quiet", "--seed", "18446744073709551615"})
+              .exit_code == 0);
   }
 
   TEST_CASE("help says what goes with what") {
@@ -121,6 +140,23 @@ TEST_SUITE("cli") {
       CHECK(contains(refused(folder, words), "names, too; choose another name"));
     }
     CHECK(contains(refused(folder, {"report", model, "--out", table}), "is no file of ours"));
+    const std::string store = folder / "runs.db", page = folder / "page.html", log = folder / "log.csv";
+    std::ofstream(store) << "SQLite format 3" << '\0';
+    std::ofstream(page) << "<!doctype html>\n";
+    std::ofstream(log) << "epoch,rate,train_loss\n";
+    const std::string other = folder / "other.safetensors";
+    std::filesystem::copy_file(model, other);
+    for (const Words& words :
+         {Words{"quantize", model, "--out", store}, Words{"quantize", model, "--out", page},
+          Words{"export", model, "--out", other}, Words{"compress", model, "--out", log},
+          Words{"report", model, "--out", other}, train + Words{"--data", "moons", "--log", other},
+          train + Words{"--data", "moons", "--out", table}, Words{"runs", store, "export", "--csv", table}}) {
+      CAPTURE(words);
+      CHECK(contains(refused(folder, words), " would replace "));
+    }
+    CHECK(contents(other) == before);
+    CHECK(contents(page) == "<!doctype html>\n");
+    CHECK(contents(log) == "epoch,rate,train_loss\n");
     CHECK(contents(model) == before);
     CHECK(contents(table) == "a,b\n1,2\n");
     CHECK_FALSE(std::filesystem::exists(z));

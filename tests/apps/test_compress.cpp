@@ -77,6 +77,10 @@ TEST_SUITE("compress") {
     CHECK(contents(other) == contents(out));
     CHECK(contents(other + ".safetensors") == contents(out + ".safetensors"));
 
+    const Result otherwise = whittle_command(folder, command(model, other) + Words{"--resume", "--distill", "0.2"});
+    CHECK(otherwise.exit_code == 1);
+    CHECK(contains(otherwise.err, "another fit/distillation/0"));
+
     // What was found about one model is no promise about the next.
     REQUIRE(whittle_command(folder, {"train", "--model", "mlp", "--hidden", "64,32", "--data", "glyphs", "--first",
                                      "2000", "--epochs", "1", "--quiet", "--out", model})
@@ -106,7 +110,13 @@ TEST_SUITE("compress") {
     CHECK(contains(refused(folder, {"compress", model}), "--out is missing"));
     CHECK(contains(refused(folder, command(model, out) + Words{"--target", "speed"}), "there is no target 'speed'"));
     CHECK(contains(refused(folder, command(model, out) + Words{"--confidence", "100"}), "a confidence of 100 %"));
-    CHECK(contains(refused(folder, command(model, out) + Words{"--latency-table", model}), "is not JSON"));
+    CHECK(contains(refused(folder, command(model, out) + Words{"--latency-table", model}), "is for --target latency"));
+    CHECK(contains(refused(folder, command(model, out) + Words{"--target", "latency", "--latency-table", model}),
+                   "is not JSON"));
+    CHECK(contains(refused(folder, command(model, out) + Words{"--distill", "1.5"}), "the teacher's share 1.5"));
+    CHECK(contains(refused(folder, command(model, out) + Words{"--temperature", "-1"}), "the temperature -1"));
+    CHECK(contains(refused(folder, command(model, out) + Words{"--crop", "100"}), "do not fit images"));
+    CHECK_FALSE(std::filesystem::exists(out + ".work"));
     REQUIRE(whittle_command(folder, {"quantize", model, "--quiet", "--out", folder / "q.safetensors"}).exit_code == 0);
     CHECK(contains(refused(folder, command(folder / "q.safetensors", out)), "is quantized already"));
     REQUIRE(whittle_command(folder, {"train", "--model", "mlp", "--hidden", "8", "--data", "mv-generated", "--epochs",

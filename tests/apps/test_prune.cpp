@@ -387,6 +387,19 @@ TEST_SUITE("prune") {
             "leave the power at 1");
     refused({"--amount", "0.5", "--rewind", file, "--out", out}, "it needs --epochs");
     refused({"--amount", "0.5", "--resume", "--out", out}, "--resume needs --epochs");
+    const Words half = {"--amount", "0.5", "--out", out};
+    for (const char* option : {"--begin", "--end", "--every"}) {
+      refused(half + Words{option, "1"}, option + std::string(" is for --gradual"));
+    }
+    for (const char* option : {"--rho", "--rho-growth", "--rho-most", "--admm-every"}) {
+      refused(half + Words{option, "1"}, option + std::string(" is for --admm"));
+    }
+    refused(half + Words{"--share", "0.2"}, "--share is for --lottery");
+    refused(half + Words{"--look-every", "2"}, "--look-every is for --lottery");
+    refused(half + Words{"--split", "test"}, "--split is for --sensitivity and --sweep");
+    refused(half + Words{"--score-samples", "9"}, "--score-samples is for the methods that look at data");
+    refused(half + Words{"--prune-seed", "9"}, "--prune-seed is for --method random");
+    refused(half + Words{"--workers", "1"}, "--workers is for retraining, which needs --epochs");
     refused({"--amount", "0.5", "--teacher", file, "--out", out}, "--teacher is for retraining, which needs --epochs");
     refused({"--amount", "0.5", "--rate", "0.1", "--out", out}, "--rate is for retraining, which needs --epochs");
     refused({"--amount", "0.5", "--flip", "--out", out}, "--flip is for retraining, which needs --epochs");

@@ -236,6 +236,9 @@ TEST_SUITE("quantize") {
       says({"--method", method, "--activation-bits", "8"}, "--activation-bits is for --method static");
       says({"--method", method, "--symmetric-activations"}, "--symmetric-activations is for --method static");
     }
+    for (const std::string method : {"dynamic", "hybrid", "fp16"}) {
+      says({"--method", method, "--samples", "5"}, "--samples is for what looks at data");
+    }
     says({"--percentile", "99"}, "--percentile is for --weight-range or --activation-range percentile");
     says({"--steps", "9"}, "--steps is for --rounding adaround");
     says({"--edge-compatible", "mr", "--equalize"}, "--equalize is not for --edge-compatible, which takes --bits");

@@ -240,6 +240,11 @@ TEST_SUITE("report") {
     }
     CHECK(files == charts);
     CHECK(contains(refused(folder, {"report", folder / "q.wtl", "--out", folder / "r.html"}), "with --program"));
+    ok(folder, {"train", "--model", "mlp", "--hidden", "16,8", "--data", "mv-generated", "--epochs", "1", "--first",
+                "256", "--quiet", "--out", folder / "n.safetensors"});
+    CHECK(contains(refused(folder, {"report", folder / "n.safetensors", "--program", folder / "q.wtl", "--quiet",
+                                    "--out", folder / "r.html"}),
+                   "it was not made of this model"));
     ok(folder, {"report", folder / "q.safetensors", "--out", folder / "q.html", "--samples", "100", "--quiet"});
     CHECK(contains(opened(folder / "q.html"), "The model is quantized already"));
   }

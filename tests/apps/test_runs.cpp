@@ -330,6 +330,7 @@ TEST_SUITE("runs") {
     using Ids = std::vector<int64_t>;
     CHECK(keep({}) == Ids{1, 2, 3});
     CHECK(keep({"verb=train"}) == Ids{1, 2});
+    CHECK(keep({"verb==train"}) == Ids{1, 2});
     CHECK(keep({"verb!=train"}) == Ids{3});
     CHECK(keep({"accuracy>0.5"}) == Ids{2, 3});
     CHECK(keep({"accuracy>=0.5", "verb=train"}) == Ids{1, 2});
@@ -341,6 +342,8 @@ TEST_SUITE("runs") {
     CHECK(keep({"test.accuracy>0.6"}) == Ids{2, 3});
     CHECK(keep({"seconds=63"}) == Ids{1, 2, 3});
     CHECK_THROWS_WITH_AS((void)keep({"acuracy>1"}), doctest::Contains("no run has a value called 'acuracy'"), Error);
+    CHECK_THROWS_WITH_AS((void)keep({"accuracy>90%"}), doctest::Contains("'accuracy' is a number, and '90%' is none"),
+                         Error);
     CHECK_THROWS_AS(Filter("=3"), Error);
     CHECK(ids(apps::ranked(runs, "", 2, true)) == Ids{2, 3});
     CHECK(ids(apps::ranked(runs, "", 2, false)) == Ids{1, 3});

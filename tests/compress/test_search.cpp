@@ -14,6 +14,7 @@
 #include "core/file.h"
 #include "core/json.h"
 #include "core/rng.h"
+#include "datasets/split.h"
 #include "deploy/lower.h"
 #include "layers/model_checkpoint.h"
 #include "layers/summary.h"
@@ -250,7 +251,7 @@ TEST_SUITE("compress") {
     Trained rounded;
     quant::quantize(*rounded.model, kInput, {.method = quant::Method::kHybrid, .spec = quant::usual_spec(kFewBits, 8)},
                     {});
-    const std::vector<int64_t> some = spread_over(t.splits.train, 16);
+    const std::vector<int64_t> some = data::spread_over(t.splits.train, 16);
     for (size_t l = 0; l < graph.layers().size(); ++l) {
       const auto weighted_of = [&](const Trained& of) {
         for (const auto& [path, module] : of.model->modules()) {

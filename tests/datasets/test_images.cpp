@@ -180,6 +180,8 @@ TEST_SUITE("images") {
     write(folder / "set/daisy/x.png", png(2, 2, 1, bytes({0, 1, 2, 0, 3, 4})));
     write(folder / "set/.hidden/x.txt", "passed over");
     write(folder / "set/rose/.DS_Store", "passed over");
+    write(folder / "set/rose/Thumbs.db", "passed over");
+    write(folder / "set/desktop.ini", "passed over");
     const data::Dataset set = data::read_image_folder(folder / "set", {.name = "flowers"});
     CHECK(set.size() == 3);
     CHECK(set.preprocessing().classes == std::vector<std::string>{"daisy", "rose"});

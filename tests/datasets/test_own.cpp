@@ -148,6 +148,22 @@ TEST_SUITE("own") {
     CHECK(says(message_of([] { return data::load("flowers"); }), "no file or folder of that name"));
   }
 
+  TEST_CASE("some samples of a table that is sorted by class are some of each") {
+    const TempFolder folder;
+    std::string rows = "x,y\n";
+    for (int i = 0; i < 300; ++i) {
+      rows += std::to_string(i) + ',' + "abc"[i / 100] + '\n';
+    }
+    const std::string file = write(folder / "sorted.csv", rows);
+    for (const int64_t count : {12, 30, 100}) {
+      const data::Splits splits = data::load(file, {.first_training = count, .own = {.target = "y"}});
+      CHECK(splits.train.size() == count);
+      for (const int64_t of_class : splits.train.class_counts()) {
+        CHECK(of_class * 5 >= count);
+      }
+    }
+  }
+
   TEST_CASE("a fingerprint is of what decides the split") {
     const TempFolder folder;
     const std::filesystem::path set = folder / "set";
