@@ -10,8 +10,8 @@ namespace whittle::bench {
 // GFLOP/s of one core in independent multiply-adds, with the vectors of a kernel table.
 double peak_gflops(std::string_view table);
 
-// Billions of multiply-adds of codes per second of one core, with the instructions of a table of integer kernels. 0 where
-// the table has none of its own.
+// Billions of multiply-adds of codes per second of one core, with the instructions of a table of integer kernels. 0
+// where the table has none of its own.
 double peak_products(std::string_view table);
 
 // GB/s of one core going through `bytes` again and again, with the widest vectors there are:

@@ -46,14 +46,11 @@ Tensor rounding_error(const Parameter& weight) {
 }
 
 double gradient_product(const ChannelGraph::Layer& layer, int64_t channel) {
-  const WeightedLayer* const weighted = layer.weighted();
-  const auto* const alone = layer.norm();
-  const Norm* const norm = weighted != nullptr ? &weighted->norm : alone != nullptr ? &alone->norm : nullptr;
-  if (norm != nullptr && norm->defined()) {
-    return gradient_product(norm->gamma, channel) + gradient_product(norm->beta, channel);
+  if (const Norm& norm = layer.norm(); norm.defined()) {
+    return gradient_product(norm.gamma, channel) + gradient_product(norm.beta, channel);
   }
-  return weighted == nullptr ? 0
-                             : gradient_product(weighted->weight, channel) + gradient_product(weighted->bias, channel);
+  const WeightedLayer& weighted = *layer.weighted();
+  return gradient_product(weighted.weight, channel) + gradient_product(weighted.bias, channel);
 }
 
 void forget_gradients(Module& model) {

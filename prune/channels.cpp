@@ -73,6 +73,15 @@ bool joins_last_axis(const Concat& concat, const Shape& result) {
 
 }  // namespace
 
+Norm& ChannelGraph::Layer::norm() const {
+  if (WeightedLayer* const carrier = weighted()) {
+    return carrier->norm;
+  }
+  auto* const alone = dynamic_cast<BatchNorm*>(module);
+  require(alone != nullptr, "channels", path, " is neither a weighted layer nor a norm");
+  return alone->norm;
+}
+
 ChannelGraph::ChannelGraph(const Trace& trace) {
   Classes classes;
   std::vector<std::vector<int>> features(trace.values.size());  // of each value's last axis
@@ -82,23 +91,24 @@ ChannelGraph::ChannelGraph(const Trace& trace) {
 
   std::map<const Module*, size_t> known;  // layers met before: called twice, they tie their calls' channels
   for (const TracedCall& call : trace.calls) {
+    Module& module = *call.module;
     std::vector<int>& out = features[static_cast<size_t>(call.output)];
     const std::vector<int>& in = features[static_cast<size_t>(call.inputs[0])];
     const auto layer = [&](Role role) {
-      const auto [place, is_new] = known.emplace(call.module, layers_.size());
+      const auto [place, is_new] = known.emplace(&module, layers_.size());
       if (is_new) {
         layers_.push_back({.path = call.path,
-                           .module = call.module,
+                           .module = &module,
                            .role = role,
                            .in = in,
                            .out = out,
-                           .macs = call.module->macs(trace.input_shapes(call), trace.output_shape(call))});
+                           .macs = module.macs(trace.input_shapes(call), trace.output_shape(call))});
       } else {
         classes.tie(layers_[place->second].in, in);
         classes.tie(layers_[place->second].out, out);
       }
     };
-    if (const auto* conv = dynamic_cast<const Conv2d*>(call.module); conv != nullptr) {
+    if (const auto* conv = dynamic_cast<const Conv2d*>(&module); conv != nullptr) {
       const Conv2dOptions& o = conv->options();
       const bool depthwise = o.groups == o.in && o.groups == o.out && o.groups > 1;
       out = depthwise ? in : classes.fresh(o.out);
@@ -107,26 +117,26 @@ ChannelGraph::ChannelGraph(const Trace& trace) {
         classes.fix(out);
       }
       layer(depthwise ? Role::kDepthwise : o.groups > 1 ? Role::kGrouped : Role::kMixer);
-    } else if (dynamic_cast<const Linear*>(call.module) != nullptr) {
+    } else if (dynamic_cast<const Linear*>(&module) != nullptr) {
       out = classes.fresh(width(call.output));
       layer(Role::kMixer);
-    } else if (dynamic_cast<const BatchNorm*>(call.module) != nullptr) {
+    } else if (dynamic_cast<const BatchNorm*>(&module) != nullptr) {
       out = in;
       layer(Role::kNorm);
-    } else if (call.module->kind() == "add") {
+    } else if (module.kind() == "add") {
       out = in;
       classes.tie(out, features[static_cast<size_t>(call.inputs[1])]);
-    } else if (call.module->kind() == "flatten") {
+    } else if (module.kind() == "flatten") {
       for (int64_t i = 0; i < width(call.output); ++i) {  // NHWC: channels vary fastest
         out.push_back(in[static_cast<size_t>(i) % in.size()]);
       }
-    } else if (const auto* concat = dynamic_cast<const Concat*>(call.module);
+    } else if (const auto* concat = dynamic_cast<const Concat*>(&module);
                concat != nullptr && joins_last_axis(*concat, trace.output_shape(call))) {
       for (const int input : call.inputs) {
         const std::vector<int>& part = features[static_cast<size_t>(input)];
         out.insert(out.end(), part.begin(), part.end());
       }
-    } else if (keeps_zero_channels(*call.module) && width(call.output) == static_cast<int64_t>(in.size())) {
+    } else if (keeps_zero_channels(module) && width(call.output) == static_cast<int64_t>(in.size())) {
       out = in;
     } else {  // whatever else there is: nothing goes, on either side
       for (const int input : call.inputs) {
@@ -173,6 +183,7 @@ std::vector<ChannelGraph::Group> ChannelGraph::groups() const {
     }
   }
   std::vector<Group> groups;
+  groups.reserve(found.size());
   for (auto& [layers, members] : found) {
     groups.push_back({layers, std::move(members)});
   }

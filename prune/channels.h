@@ -38,7 +38,7 @@ class ChannelGraph {
     int64_t macs = 0;      // of one call on the traced input
 
     WeightedLayer* weighted() const { return dynamic_cast<WeightedLayer*>(module); }
-    BatchNorm* norm() const { return dynamic_cast<BatchNorm*>(module); }
+    Norm& norm() const;  // behind its weights, or the one that it is
   };
   // A channel of a layer.
   struct Member {

@@ -42,12 +42,11 @@ bool is_zero(const Parameter& parameter, int64_t channel) {
 
 // Is the layer's result 0 wherever its sum is?
 bool adds_nothing(const Layer& layer, int64_t channel) {
-  const WeightedLayer* const weighted = layer.weighted();
-  const Norm& norm = weighted != nullptr ? weighted->norm : layer.norm()->norm;
+  const Norm& norm = layer.norm();
   if (norm.defined()) {
     return is_zero(norm.gamma, channel) && is_zero(norm.beta, channel);
   }
-  return is_zero(weighted->bias, channel);
+  return is_zero(layer.weighted()->bias, channel);
 }
 
 class Removal {
@@ -214,7 +213,7 @@ void cut_layer(const Layer& layer, const std::vector<int64_t>& in, const std::ve
     }
   };
   WeightedLayer* const weighted = layer.weighted();
-  Norm& norm = weighted != nullptr ? weighted->norm : layer.norm()->norm;
+  Norm& norm = layer.norm();
   if (weighted != nullptr) {
     const bool mixes = layer.role == Role::kMixer;
     cuts.push_back(

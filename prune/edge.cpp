@@ -48,6 +48,7 @@ void edge_prune(Module& model, const EdgePruneOptions& options) {
   require(!tensors.empty(), "edge_prune", "the model has no tensors");
   tensors.pop_back();
   std::vector<Tensor> pruned;
+  pruned.reserve(tensors.size());
   for (const auto& [parameter, state] : tensors) {
     pruned.push_back(without_lowest_ranks(parameter != nullptr ? parameter->raw.value() : *state, options.fraction));
   }

@@ -321,6 +321,7 @@ MaskSet select(std::span<const Target> targets, const Scores& scores, const Sele
     }
   }
   std::vector<std::vector<bool>> losers;
+  losers.reserve(units.size());
   for (const Units& u : units) {
     losers.emplace_back(static_cast<size_t>(u.count()), false);
   }
@@ -541,16 +542,12 @@ class ChannelSelection {
     for (const int c : losers) {
       for (const auto& [l, channel] : graph_.members(c)) {
         const std::string& path = layer(l).path;
-        const Norm* norm = nullptr;
         if (const WeightedLayer* weighted = layer(l).weighted(); weighted != nullptr) {
           clear(set, join_path(path, "weight"), weighted->weight, channel);
           clear(set, join_path(path, "bias"), weighted->bias, channel);
-          norm = &weighted->norm;
-        } else {
-          norm = &layer(l).norm()->norm;
         }
-        clear(set, join_path(path, "gamma"), norm->gamma, channel);
-        clear(set, join_path(path, "beta"), norm->beta, channel);
+        clear(set, join_path(path, "gamma"), layer(l).norm().gamma, channel);
+        clear(set, join_path(path, "beta"), layer(l).norm().beta, channel);
       }
     }
     return set;

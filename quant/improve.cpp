@@ -62,10 +62,11 @@ WeightedLayer* only_reader(const Trace& traced, const TracedCall& call) {
       return nullptr;
     }
     at = &traced.calls[static_cast<size_t>(value.readers[0])];
-    if (auto* const layer = dynamic_cast<WeightedLayer*>(at->module)) {
+    Module& module = *at->module;
+    if (auto* const layer = dynamic_cast<WeightedLayer*>(&module)) {
       return layer;
     }
-    if (!scales_through(*at->module)) {
+    if (!scales_through(module)) {
       return nullptr;
     }
   }

@@ -201,7 +201,7 @@ void add_levels_kind(TransformKinds& kinds) {
   kinds.add(std::string(Levels::kKind), [](const Json& spec, const Shape& shape) {
     const TensorSpec weights = tensor_spec_from(spec.at("tensor"));
     check_weights(weights);
-    const auto levels = std::make_shared<Levels>(level_spec_from(spec.at("levels")), weights, shape);
+    auto levels = std::make_shared<Levels>(level_spec_from(spec.at("levels")), weights, shape);
     if (spec.contains("stored")) {
       const Json& stored = spec.at("stored");
       levels->describe({.bits = stored.at("bits").get<int64_t>(),

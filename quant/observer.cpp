@@ -98,8 +98,8 @@ Grid run_grid(std::span<const real> x, const TensorSpec& spec, Codes codes) {
 Range range_of(const char* op, std::span<const real> x) {
   require(!x.empty(), op, "there are no numbers");
   constexpr size_t kLanes = 16;  // side by side, as compilers turn into vectors
-  std::array<real, kLanes> low;
-  std::array<real, kLanes> high;
+  std::array<real, kLanes> low{};
+  std::array<real, kLanes> high{};
   std::array<int, kLanes> strange{};
   low.fill(std::numeric_limits<real>::infinity());
   high.fill(-std::numeric_limits<real>::infinity());
@@ -330,7 +330,8 @@ Range Observer::by_entropy() const {
   return best_share(all_, [&](Range tried) {
     const Grid grid = affine_grid(tried, spec_.symmetric, activation_codes(spec_));
     const auto code_of = [&](size_t i) {
-      return static_cast<size_t>(arithmetic::quantize(static_cast<float>(centre(i, limit_)), grid) - grid.qmin);
+      return static_cast<size_t>(int64_t{arithmetic::quantize(static_cast<float>(centre(i, limit_)), grid)} -
+                                 grid.qmin);
     };
     const auto inside = [&](size_t i) {
       const double x = centre(i, limit_);

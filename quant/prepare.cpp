@@ -5,7 +5,6 @@
 #include <initializer_list>
 #include <iterator>
 #include <memory>
-#include <ranges>
 #include <set>
 #include <utility>
 
@@ -64,7 +63,8 @@ class Plan {
     }
     // Backwards, so that a value's readers are known before what makes it.
     std::vector<bool> multiplied(traced.values.size());
-    for (const TracedCall& call : std::views::reverse(traced.calls)) {
+    for (auto at = traced.calls.rbegin(); at != traced.calls.rend(); ++at) {
+      const TracedCall& call = *at;
       const bool passes_on = keeps_values(*call.module) && multiplied[static_cast<size_t>(call.output)];
       if (passes_on || dynamic_cast<const WeightedLayer*>(call.module) != nullptr) {
         for (const int input : call.inputs) {
