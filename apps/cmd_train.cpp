@@ -213,6 +213,9 @@ void train(Options& options, Recorder& run) {
     fit_options.hooks = both(fit_options.hooks, keep_last());
     fit_options.metadata[kKeepKey] = options.keep;
   }
+  if (options.convolution != "auto") {  // other roundings, other bits
+    fit_options.metadata[kConvolutionKey] = options.convolution;
+  }
   const std::shared_ptr<Module> teacher = load_teacher(options.teacher, fit_options);
 
   const bool terminal = isatty(STDOUT_FILENO) != 0;

@@ -53,11 +53,12 @@ void add_own_arguments(CLI::App& verb, DataArguments& arguments);
 // Metadata keys of checkpoints.
 inline constexpr const char* kDataKey = "whittle.data";
 inline constexpr const char* kPreprocessingKey = "whittle.preprocessing";
-inline constexpr const char* kQatKey = "whittle.qat";          // the plan of quantization-aware training
-inline constexpr const char* kTeacherKey = "whittle.teacher";  // SHA-256 of the file it was distilled from
-inline constexpr const char* kOriginKey = "whittle.origin";    // SHA-256 of the file that training began with
-inline constexpr const char* kKeepKey = "whittle.keep";        // "last": not the best epoch by validation
-inline constexpr const char* kInqKey = "whittle.inq";          // of incremental quantization
+inline constexpr const char* kQatKey = "whittle.qat";                  // the plan of quantization-aware training
+inline constexpr const char* kTeacherKey = "whittle.teacher";          // SHA-256 of the file it was distilled from
+inline constexpr const char* kOriginKey = "whittle.origin";            // SHA-256 of the file that training began with
+inline constexpr const char* kKeepKey = "whittle.keep";                // "last": not the best epoch by validation
+inline constexpr const char* kConvolutionKey = "whittle.convolution";  // not "auto"
+inline constexpr const char* kInqKey = "whittle.inq";                  // of incremental quantization
 inline constexpr const char* kFixedPointKey = "whittle.fixed_point";
 
 // What was said when a saved model was trained, unless `given` names a data set. Its training part may be shortened by

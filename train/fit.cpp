@@ -258,7 +258,11 @@ class Fit {
                   {"sums", {sums_.loss, sums_.right, sums_.squared_error, sums_.samples}},
                   {"best_epoch", result_.best_epoch},
                   {"stopped_early", result_.stopped_early},
-                  {"history", Json::array()}};
+                  {"history", Json::array()},
+                  {"told", Json::array()}};  // what the caller said about model and data, by its keys
+    for (const auto& [key, value] : options_.metadata) {
+      state["told"].push_back(key);
+    }
     if (best_.has_value()) {
       state["best"] = to_json(*best_);
     }
@@ -307,6 +311,10 @@ class Fit {
                 key == "epochs" ? ", or train the finished model further (--from)" : "");
       }
       check_metadata(checkpoint, path);
+      for (const Json& key : state.value("told", Json::array())) {
+        require(options_.metadata.contains(key.get<std::string>()), "fit", path.string(), " was trained with a ",
+                key.get<std::string>(), ", of which this run says nothing; resume with the same settings");
+      }
       static const TransformKinds none;
       const std::vector<EpochRecord> history = [&] {
         std::vector<EpochRecord> records;

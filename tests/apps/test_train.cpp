@@ -262,6 +262,9 @@ TEST_SUITE("train") {
       CHECK(state.tensors.at(name) == tensor);
     }
     CHECK(contains(refused(folder, train + Words{"--out", best, "--keep", "last", "--resume"}), "whittle.keep"));
+    CHECK(contains(refused(folder, train + Words{"--out", last, "--resume"}), "whittle.keep, of which this run says"));
+    CHECK(contains(refused(folder, train + Words{"--out", best, "--convolution", "direct", "--resume"}),
+                   "another whittle.convolution"));
     CHECK(contains(refused(folder, train + Words{"--keep", "first"}), "there is no epoch 'first' to keep"));
     CHECK(contains(refused(folder, train + Words{"--keep", "last", "--patience", "2"}), "--patience stops at any"));
   }
