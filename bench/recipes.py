@@ -191,8 +191,9 @@ class Derived(Net):
         start = self.base.file if number == 0 else self._out(number - 1)
         words = [str(start) if word == "{in}" else word for word in self.steps[number]]
         trains = "--epochs" in words
+        seed = ["--seed", str(self.seed)] if trains or words[0] != "prune" else []  # refused where nothing is drawn
         run = subprocess.run(
-            [whittle, *words, "--seed", str(self.seed), "--out", self._out(number), "--json", "--quiet",
+            [whittle, *words, *seed, "--out", self._out(number), "--json", "--quiet",
              *(["--resume"] if goes_on and trains else [])],
             stdout=subprocess.PIPE, text=True)
         if run.returncode != 0:

@@ -213,10 +213,12 @@ std::vector<Run> filtered(std::vector<Run> runs, const std::vector<Filter>& filt
                          return !value_of(run, filter.name()).is_null();
                        });
     require(known, "runs", "no run has a value called '", filter.name(), "'");
-    const bool numbers =
-        std::ranges::any_of(runs, [&](const Run& run) { return value_of(run, filter.name()).is_number(); });
-    require(!numbers || filter.fits_numbers(), "runs", "'", filter.name(), "' is a number, and '", filter.value(),
-            "' is none");
+    const bool numbers = std::ranges::all_of(runs, [&](const Run& run) {
+      const Json value = value_of(run, filter.name());
+      return value.is_null() || value.is_number();
+    });
+    require(runs.empty() || !numbers || filter.fits_numbers(), "runs", "'", filter.name(), "' is a number, and '",
+            filter.value(), "' is none");
   }
   std::erase_if(runs, [&](const Run& run) {
     return !std::ranges::all_of(filters, [&](const Filter& filter) { return filter.matches(run); });
