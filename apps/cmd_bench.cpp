@@ -10,6 +10,7 @@
 
 #include "apps/cli.h"
 #include "apps/data_options.h"
+#include "apps/file_kind.h"
 #include "apps/latency.h"
 #include "apps/machine.h"
 #include "apps/models.h"
@@ -46,7 +47,7 @@ void bench(const Options& options, Recorder& run) {
   set_num_threads(std::max(options.threads, options.at_once));
   std::vector<int64_t> times;
   std::string kernels;
-  const bool program = is_program(options.model);
+  const bool program = kind_of(options.model) == FileKind::kProgram;
   require(program || options.at_once == 1, "bench", "--at-once is for programs");
   if (program) {
     const ProgramFile file(options.model, threads_for_engine(options.threads));

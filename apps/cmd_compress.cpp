@@ -34,6 +34,7 @@
 #include "core/error.h"
 #include "core/file.h"
 #include "core/json.h"
+#include "core/json_file.h"
 #include "core/parallel.h"
 #include "datasets/sha256.h"
 #include "deploy/lower.h"
@@ -63,19 +64,6 @@ struct Options {
   bool quiet = false;
   bool json = false;
 };
-
-void write_json(const std::filesystem::path& path, const Json& json) {
-  const std::string text = json.dump(1, ' ', false, Json::error_handler_t::replace) + "\n";
-  replace_file(path, std::as_bytes(std::span(text)));
-}
-
-Json read_json(const std::filesystem::path& path) {
-  const std::vector<std::byte> bytes = read_file(path);
-  const auto* const text = reinterpret_cast<const char*>(bytes.data());
-  Json json = Json::parse(text, text + bytes.size(), nullptr, false);
-  require(!json.is_discarded(), "compress", path.string(), " is not JSON");
-  return json;
-}
 
 // "1.50 times faster", "1.20 times slower".
 std::string times(double ratio, const char* more, const char* less) {
@@ -165,7 +153,7 @@ class Compress {
     const bool again = options_.search.fit.resume && std::filesystem::exists(saved);
     if (!options_.latency_table.empty() || again) {
       const std::filesystem::path file = options_.latency_table.empty() ? saved.string() : options_.latency_table;
-      const Json json = read_json(file);
+      const Json json = read_json("compress", file);
       require(json.is_object() && json.contains("ops"), "compress", file.string(), " is not a table of latencies");
       options_.search.latencies = compress::LatencyTable::from(json["ops"]);
       return;
@@ -188,7 +176,7 @@ class Compress {
                         {"seconds_per_step", seconds},
                         {"steps", static_cast<int64_t>(60 * options_.minutes / seconds)}});
     }
-    const Json json = read_json(file);
+    const Json json = read_json("compress", file);
     require(json.value("minutes", 0.0) == options_.minutes && json.contains("steps"), "compress", file.string(),
             " was made for another --minutes");
     options_.search.steps = json["steps"].get<int64_t>();

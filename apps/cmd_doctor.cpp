@@ -149,7 +149,7 @@ Json data_json(const std::string& folder, std::vector<std::string>& advice) {
 
 // Where `./run weights` keeps trained nets.
 std::string cache_folder() {
-  if (const std::string own = variable("WHITTLE_CACHE"); !own.empty()) {
+  if (std::string own = variable("WHITTLE_CACHE"); !own.empty()) {
     return own;
   }
   const std::string caches = variable("XDG_CACHE_HOME");

@@ -13,6 +13,7 @@
 
 #include "apps/cli.h"
 #include "apps/data_options.h"
+#include "apps/file_kind.h"
 #include "apps/program.h"
 #include "apps/text.h"
 #include "core/error.h"
@@ -138,7 +139,8 @@ Json json_of(const Explanation& e) {
 }
 
 void explain(const Options& options) {
-  require(is_program(options.model), "explain", options.model, " is no program; whittle export makes one");
+  require(kind_of(options.model) == FileKind::kProgram, "explain", options.model,
+          " is no program; whittle export makes one");
   const ProgramFile file(options.model);
   file.require_one_each();
   const Program& program = file.engine().program();

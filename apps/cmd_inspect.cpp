@@ -12,6 +12,7 @@
 
 #include "apps/cli.h"
 #include "apps/data_options.h"
+#include "apps/file_kind.h"
 #include "apps/inspect_program.h"
 #include "apps/metrics_text.h"
 #include "apps/models.h"
@@ -268,7 +269,7 @@ void inspect_file(const Options& options) {
   require(!options.shaped(), "inspect", options.model,
           ": the file says what its model is; --input, --classes, --hidden, --width and --dropout are for names of the "
           "zoo");
-  if (is_program(options.model)) {
+  if (kind_of(options.model) == FileKind::kProgram) {
     require(!options.tensors && !options.foreign, "inspect", options.model,
             " is a program; --tensors and --foreign are for checkpoints");
     inspect_program(options.model, options.json);

@@ -129,6 +129,8 @@ quant::QuantSpec spec_of(const Options& options) {
     }
     spec.bits.push_back(std::move(own));
   }
+  require(options.bits > 0 || options.activation_bits > 0 || !spec.bits.empty(), "quantize",
+          "--bits 0 and --activation-bits 0 leave nothing to quantize");
   spec.edge_bits = options.edge_bits;
   spec.sum_bits = options.sum_bits;
   spec.levels = levels_of(options);

@@ -1,6 +1,5 @@
 // whittle report: one page about a model, a compression or many runs.
 
-#include <fstream>
 #include <iostream>
 #include <memory>
 #include <string>
@@ -8,6 +7,7 @@
 
 #include "apps/cli.h"
 #include "apps/data_options.h"
+#include "apps/file_kind.h"
 #include "apps/ignored.h"
 #include "apps/models.h"
 #include "apps/program.h"
@@ -21,6 +21,7 @@
 #include "core/error.h"
 #include "core/file.h"
 #include "core/json.h"
+#include "core/json_file.h"
 #include "core/parallel.h"
 #include "train/fit.h"
 
@@ -40,13 +41,6 @@ struct Options {
   bool quiet = false;
   bool json = false;
 };
-
-// What is reported, by a file's first bytes.
-bool begins_with(const std::string& file, const std::string& text) {
-  std::ifstream stream(file, std::ios::binary);
-  std::string first(text.size(), '\0');
-  return stream.read(first.data(), static_cast<std::streamsize>(first.size())) && first == text;
-}
 
 // The epochs of the training that made a model, where its last state still lies beside it.
 Json training_of(const std::string& model) {
@@ -100,8 +94,9 @@ Json document_of_runs(const Options& options) {
 }
 
 Json document_of(const Options& options, const CLI::App& verb) {
-  const bool of_compression = begins_with(options.input, "{");
-  const bool of_runs = begins_with(options.input, "SQLite format 3");
+  const FileKind kind = kind_of(options.input);
+  const bool of_compression = kind == FileKind::kDocument;
+  const bool of_runs = kind == FileKind::kStore;
   refuse_ignored(verb, {{!(of_compression || of_runs),
                          "is for a checkpoint, which alone is measured",
                          {"--samples", "--calibration", "--training", "--repeats", "--seed"}}});
@@ -111,13 +106,11 @@ Json document_of(const Options& options, const CLI::App& verb) {
           "--data and what belongs to it are for a checkpoint, which ", options.input, " is not");
   if (of_compression) {
     require(options.filters.empty(), "report", "--filter is for runs, ", options.input, " is a document");
-    const std::vector<std::byte> bytes = read_file(options.input);
-    const auto* const text = reinterpret_cast<const char*>(bytes.data());
-    Json document = Json::parse(text, text + bytes.size(), nullptr, /*allow_exceptions=*/false);
+    Json document = read_json("report", options.input);
     require(document.is_object(), "report", options.input, " is no JSON object");
     return document;
   }
-  require(!is_program(options.input), "report", options.input,
+  require(kind != FileKind::kProgram, "report", options.input,
           " is a program; name the checkpoint it was made of, and the program with --program");
   Json document = report::heading("whittle report " + options.input + " --out " + options.out, options.measure.seed);
   document.update(of_runs ? document_of_runs(options) : document_of_model(options));

@@ -23,7 +23,15 @@
 
 namespace whittle::apps {
 
-using namespace statistics;
+using statistics::Interval;
+using statistics::paired;
+using statistics::Paired;
+using statistics::sample;
+using statistics::Sample;
+using statistics::share_difference;
+using statistics::share_interval;
+using statistics::welch;
+using statistics::Welch;
 
 namespace {
 

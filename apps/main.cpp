@@ -28,6 +28,12 @@ std::string complaint(const CLI::App& program, const CLI::ParseError& error) {
   }
   const std::vector<std::string> unknown = verb->remaining();
   if (unknown.empty()) {
+    for (const CLI::Option* option : verb->get_options()) {
+      if (const size_t given = option->results().size();
+          given > static_cast<size_t>(option->get_items_expected_max()) && option->get_items_expected_max() == 1) {
+        return path + ": " + option->get_name() + " is given " + std::to_string(given) + " times; give it once";
+      }
+    }
     return path + ": " + error.what() + " (" + path + " --help explains it)";
   }
   std::vector<std::string> names;

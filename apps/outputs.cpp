@@ -1,13 +1,11 @@
 #include "apps/outputs.h"
 
-#include <algorithm>
 #include <array>
 #include <filesystem>
-#include <fstream>
 #include <system_error>
 #include <vector>
 
-#include "apps/program.h"
+#include "apps/file_kind.h"
 #include "apps/text.h"
 
 namespace whittle::apps {
@@ -17,42 +15,18 @@ namespace {
 constexpr std::array kOutputs = {"out", "log", "csv", "report", "save-codes"};
 constexpr std::array kNoFiles = {"model"};  // what may be called as a file is, and is none
 
-enum class Kind { kNet, kProgram, kPage, kTable, kStore, kOther };
-
-struct KindName {
-  Kind kind;
-  const char* name;
-};
-constexpr std::array kKindNames = {KindName{Kind::kNet, "a checkpoint"}, KindName{Kind::kProgram, "a program"},
-                                   KindName{Kind::kPage, "a page"}, KindName{Kind::kTable, "a table of epochs or runs"},
-                                   KindName{Kind::kStore, "a store of runs"}};
-
-// By its first bytes.
-Kind kind_of(const std::filesystem::path& file) {
-  std::string first(32, '\0');
-  std::ifstream stream(file, std::ios::binary);
-  stream.read(first.data(), static_cast<std::streamsize>(first.size()));
-  const bool safetensors = first[6] == '\0' && first[7] == '\0' && first[8] == '{';  // behind the header's length
-  return is_program(file)                                                                    ? Kind::kProgram
-         : first.starts_with("SQLite format 3")                                              ? Kind::kStore
-         : first.starts_with("<!doctype html>")                                              ? Kind::kPage
-         : first.starts_with("epoch,rate,train_loss") || first.starts_with("id,begun,ended") ? Kind::kTable
-         : safetensors                                                                       ? Kind::kNet
-                                                                                             : Kind::kOther;
-}
-
-Kind written_by(const std::string& verb, const std::string& option) {
-  return option == "log" || option == "csv"       ? Kind::kTable
-         : option == "report" || verb == "report" ? Kind::kPage
-         : verb == "export" || verb == "compress" ? Kind::kProgram
-                                                  : Kind::kNet;
+FileKind written_by(const std::string& verb, const std::string& option) {
+  return option == "log" || option == "csv"       ? FileKind::kTable
+         : option == "report" || verb == "report" ? FileKind::kPage
+         : verb == "export" || verb == "compress" ? FileKind::kProgram
+                                                  : FileKind::kNet;
 }
 
 struct Named {
   std::string option;  // as it is typed; of an argument its name
   std::filesystem::path file;
   bool written;
-  Kind kind;  // of what is written there
+  FileKind kind;  // of what is written there
 };
 
 std::vector<Named> files_of(const CLI::App& verb) {
@@ -71,7 +45,7 @@ std::vector<Named> files_of(const CLI::App& verb) {
               {(option->get_positional() ? "" : "--") + name, value, written, written_by(app->get_name(), name)});
         }
         if (!value.empty() && written && name == "out" && app->get_name() == "compress") {
-          files.push_back({"what belongs to --out", value + ".safetensors", true, Kind::kNet});
+          files.push_back({"what belongs to --out", value + ".safetensors", true, FileKind::kNet});
         }
       }
     }
@@ -94,10 +68,9 @@ void refuse_to_lose(const std::string& verb, const Named& out) {
     if (!std::filesystem::is_regular_file(file, no) || std::filesystem::file_size(file, no) == 0) {
       continue;
     }
-    const Kind kind = kind_of(file);
-    const auto* const name = std::ranges::find(kKindNames, kind, &KindName::kind);
-    require(kind == (codes ? Kind::kOther : out.kind), verb, out.option, " would replace ", file, ", which is ",
-            name == kKindNames.end() ? "no file of ours" : name->name, "; choose another name");
+    const FileKind kind = kind_of(file);
+    require(kind == (codes ? FileKind::kOther : out.kind), verb, out.option, " would replace ", file, ", which is ",
+            name_of(kind), "; choose another name");
   }
 }
 

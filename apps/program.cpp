@@ -1,14 +1,13 @@
 #include "apps/program.h"
 
 #include <algorithm>
-#include <array>
 #include <cstring>
-#include <fstream>
 #include <numeric>
 #include <stdexcept>
 #include <utility>
 
 #include "apps/data_options.h"
+#include "apps/file_kind.h"
 #include "apps/models.h"
 #include "apps/text.h"
 #include "core/error.h"
@@ -61,14 +60,8 @@ std::vector<uint8_t> bytes_in(const std::filesystem::path& file) {
 
 }  // namespace
 
-bool is_program(const std::filesystem::path& file) {
-  std::array<char, sizeof runtime::kMagic> first{};
-  std::ifstream stream(file, std::ios::binary);
-  return stream.read(first.data(), first.size()) && std::memcmp(first.data(), runtime::kMagic, first.size()) == 0;
-}
-
 Checkpoint load_net(const char* verb, const std::string& file) {
-  require(!is_program(file), verb, file, " is a program; give the checkpoint it was made of");
+  require(kind_of(file) != FileKind::kProgram, verb, file, " is a program; give the checkpoint it was made of");
   return load_checkpoint(file);
 }
 
@@ -198,7 +191,7 @@ void RunBytes::save(const std::string& name) const {
 }
 
 SavedModel::SavedModel(const std::string& file) {
-  if (is_program(file)) {
+  if (kind_of(file) == FileKind::kProgram) {
     program.emplace(file);
     checkpoint = program->about();
   } else {

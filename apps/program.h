@@ -18,9 +18,6 @@
 
 namespace whittle::apps {
 
-// By its first bytes.
-bool is_program(const std::filesystem::path& file);
-
 // A checkpoint, for verbs that cannot take a program.
 Checkpoint load_net(const char* verb, const std::string& file);
 

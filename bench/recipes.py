@@ -187,15 +187,17 @@ class Derived(Net):
         last = number == len(self.steps) - 1
         return self.file if last else self.file.with_name(f"{self.file.stem}.step{number + 1}.safetensors")
 
-    def _run(self, whittle, number, goes_on):
+    def command(self, number):
+        """The words of a step, behind whittle's own name."""
         start = self.base.file if number == 0 else self._out(number - 1)
         words = [str(start) if word == "{in}" else word for word in self.steps[number]]
-        trains = "--epochs" in words
-        seed = ["--seed", str(self.seed)] if trains or words[0] != "prune" else []  # refused where nothing is drawn
-        run = subprocess.run(
-            [whittle, *words, *seed, "--out", self._out(number), "--json", "--quiet",
-             *(["--resume"] if goes_on and trains else [])],
-            stdout=subprocess.PIPE, text=True)
+        draws = words[0] != "prune" or "--epochs" in words  # else a seed is refused, of which nothing would come
+        return [*words, *(["--seed", str(self.seed)] if draws else []), "--out", str(self._out(number)), "--json", "--quiet"]
+
+    def _run(self, whittle, number, goes_on):
+        words = self.command(number)
+        run = subprocess.run([whittle, *words, *(["--resume"] if goes_on and "--epochs" in words else [])],
+                             stdout=subprocess.PIPE, text=True)
         if run.returncode != 0:
             stop(f"{self.label}: whittle {words[0]} ended with {run.returncode}")
         return json.loads(run.stdout.strip().splitlines()[-1])

@@ -15,6 +15,7 @@
 #include "core/error.h"
 #include "core/file.h"
 #include "core/json.h"
+#include "core/json_file.h"
 #include "datasets/augment.h"
 #include "datasets/split.h"
 #include "deploy/lower.h"
@@ -177,10 +178,8 @@ class Search {
       save();
       return;
     }
-    const std::vector<std::byte> bytes = read_file(state_file());
-    const auto* const text = reinterpret_cast<const char*>(bytes.data());
+    const Json state = read_json("compress", state_file());
     try {
-      const Json state = Json::parse(text, text + bytes.size());
       const Json mine = settings().flatten();  // names as "fit/batch"
       const Json begun = state.at("settings").flatten();
       for (const auto& [key, value] : mine.items()) {
@@ -206,8 +205,7 @@ class Search {
     for (const Candidate& candidate : candidates_) {
       state["candidates"].push_back(to_json(candidate));
     }
-    const std::string text = state.dump(1) + "\n";
-    replace_file(state_file(), std::as_bytes(std::span(text)));
+    write_json(state_file(), state);
   }
 
   void tell(const Candidate& candidate) const {

@@ -70,8 +70,8 @@ void rows_times_matrix(const MatrixIn& a, const MatrixIn& b, const MatrixOut& c,
     const int64_t row = index / column_parts * cut.rows;
     const int64_t column = index % column_parts * cut.columns;
     const int64_t rows = std::min(cut.rows, c.rows - row);
-    std::array<const real*, kStackRows> left;
-    std::array<real*, kStackRows> out;
+    std::array<const real*, kStackRows> left{};
+    std::array<real*, kStackRows> out{};
     for (int64_t r = 0; r < rows; ++r) {
       left[static_cast<size_t>(r)] = a.data + (row + r) * a.stride;
       out[static_cast<size_t>(r)] = c.data + (row + r) * c.stride + column;
@@ -112,7 +112,7 @@ void sum_of_outer_products(const MatrixIn& a, const MatrixIn& b, const MatrixOut
     bool add = parts == 1 && store == Store::kAdd;
     for (int64_t point = part * points / parts; point < end; point += kStackRows) {
       const int64_t here = std::min(kStackRows, end - point);
-      std::array<const real*, kStackRows> right;
+      std::array<const real*, kStackRows> right{};
       for (int64_t i = 0; i < here; ++i) {
         right[static_cast<size_t>(i)] = b.data + (point + i) * b.stride;
       }

@@ -12,10 +12,10 @@ namespace whittle::inline WHITTLE_PRECISION {
 // groups * inputs channels, the target groups * outputs. Window (i, j) is the target's pixel
 // (i step.h + offset.h, j step.w + offset.w).
 struct Correlation {
-  int64_t images;
-  WindowAxis h, w;
-  int64_t groups, inputs, outputs;  // channels per group
-  int64_t target_h, target_w;
+  int64_t images = 0;
+  WindowAxis h{}, w{};
+  int64_t groups = 0, inputs = 0, outputs = 0;  // channels per group
+  int64_t target_h = 0, target_w = 0;
   Size2 step{1, 1};
   Size2 offset{0, 0};
   bool plain = false;  // as in ConvGeometry

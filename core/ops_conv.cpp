@@ -53,8 +53,8 @@ struct Tiling {
 };
 
 struct Tile {
-  Range rows;  // of windows, counted through all images
-  Range columns;
+  Range rows{};  // of windows, counted through all images
+  Range columns{};
 
   Tile(const Correlation& c, const Tiling& tiling, int64_t index) {
     const int64_t row = index / tiling.column_tiles * tiling.rows_per_tile;
@@ -265,7 +265,7 @@ void correlate_dense(const Correlation& c, const real* source, const Tensor& pac
       return;
     }
     const Windows windows(c, tile, source);
-    std::array<real*, kMostPixels> out;
+    std::array<real*, kMostPixels> out{};
     std::vector<int64_t, PoolAllocator<int64_t>> offsets(static_cast<size_t>(windows.segments()));
     for (int64_t group = 0; group < c.groups; ++group) {
       size_t r = 0;

@@ -86,8 +86,8 @@ void multiply_point(const Correlation& c, const real* v, const real* b, int64_t 
   const int64_t offset = 0;
   for (int64_t first = 0; first < tiles; first += kRows) {
     const int64_t rows = std::min(kRows, tiles - first);
-    std::array<const real*, kRows> left;
-    std::array<real*, kRows> out;
+    std::array<const real*, kRows> left{};
+    std::array<real*, kRows> out{};
     for (int64_t r = 0; r < rows; ++r) {
       left[static_cast<size_t>(r)] = v + (first + r) * c.inputs;
       out[static_cast<size_t>(r)] = m + (first + r) * columns;
@@ -111,7 +111,7 @@ void multiply_gradients(const Correlation& c, const real* z, const real* v, int6
   constexpr int64_t kPoints = 128;
   for (int64_t first = 0; first < tiles; first += kPoints) {
     const int64_t points = std::min(kPoints, tiles - first);
-    std::array<const real*, kPoints> right;
+    std::array<const real*, kPoints> right{};
     for (int64_t i = 0; i < points; ++i) {
       right[static_cast<size_t>(i)] = v + (first + i) * c.inputs;
     }

@@ -26,7 +26,7 @@ std::filesystem::path browser_program() {
   for (const char* name : {"chromium", "chromium-browser", "google-chrome"}) {
     std::istringstream folders(path != nullptr ? path : "");
     for (std::string folder; std::getline(folders, folder, ':');) {
-      const std::filesystem::path file = std::filesystem::path(folder) / name;
+      std::filesystem::path file = std::filesystem::path(folder) / name;
       if (::access(file.c_str(), X_OK) == 0) {
         return file;
       }
@@ -83,6 +83,7 @@ Browser::Shown Browser::run(const std::vector<std::string>& arguments) const {
   }
   words.insert(words.end(), arguments.begin(), arguments.end());
   std::vector<char*> pointers;
+  pointers.reserve(words.size() + 1);
   for (std::string& word : words) {
     pointers.push_back(word.data());
   }

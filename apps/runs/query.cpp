@@ -98,7 +98,7 @@ std::string csv_cell(const Json& value) {
   if (value.is_null()) {
     return "";
   }
-  const std::string text = text_of(value);
+  std::string text = text_of(value);
   if (text.find_first_of(",\"\r\n") == std::string::npos) {
     return text;
   }

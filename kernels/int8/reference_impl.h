@@ -162,14 +162,14 @@ struct Reference {
 };
 
 // A21.
-void lookup(const Lookup& op) {
+inline void lookup(const Lookup& op) {
   for (int32_t i = 0; i < op.count; ++i) {
     op.y[i] = op.table[op.x[i] + 128];
   }
 }
 
 // A22: integers all the way, whatever the table.
-void softmax(const Softmax& op) {
+inline void softmax(const Softmax& op) {
   for (int32_t row = 0; row < op.rows; ++row) {
     const int8_t* x = op.x + row * op.count;
     int8_t* y = op.y + row * op.count;
@@ -192,7 +192,7 @@ void softmax(const Softmax& op) {
   }
 }
 
-bool always() { return true; }
+inline bool always() { return true; }
 
 template <class Rounding>
 constexpr Int8Table make_int8_table(const char* name) {

@@ -101,6 +101,8 @@ TEST_SUITE("cli") {
           "whittle train: '--epoch' is not known here, did you mean --epochs? (whittle train --help lists what is)\n");
     CHECK(err({"data", "lst"}) ==
           "whittle data: 'lst' is not known here, did you mean list? (whittle data --help lists what is)\n");
+    CHECK(err({"train", "--epochs", "1", "--epochs", "2"}) ==
+          "whittle train: --epochs is given 2 times; give it once\n");
     CHECK(err({"--json", "train"}) == "whittle: '--json' is not known here (whittle --help lists what is)\n");
     CHECK(err({"elephant"}) == "whittle: 'elephant' is not known here (whittle --help lists what is)\n");
     const Result nothing = whittle_command(folder, {});
@@ -140,6 +142,11 @@ TEST_SUITE("cli") {
       CHECK(contains(refused(folder, words), "names, too; choose another name"));
     }
     CHECK(contains(refused(folder, {"report", model, "--out", table}), "is no file of ours"));
+    // A checkpoint whose header is 123 bytes long begins with the bracket that JSON begins with.
+    const std::string bracket = folder / "bracket.safetensors";
+    std::ofstream(bracket) << '{' << std::string(7, '\0') << '{' << std::string(121, ' ') << '}';
+    CHECK(contains(refused(folder, {"report", model, "--out", bracket}), "is a checkpoint"));
+    CHECK_FALSE(contains(refused(folder, {"report", bracket, "--out", z}), "JSON"));
     const std::string store = folder / "runs.db", page = folder / "page.html", log = folder / "log.csv";
     std::ofstream(store) << "SQLite format 3" << '\0';
     std::ofstream(page) << "<!doctype html>\n";

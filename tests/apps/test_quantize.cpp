@@ -213,7 +213,7 @@ TEST_SUITE("quantize") {
     says({"--activation-bits", "1"}, "bits of activations are 1, expected 2 to 16, or 0 for float");
     says({"--sum-bits", "1"}, "bits of activations are 1");
     says({"--edge-bits", "1"}, "bits of activations are 1");
-    says({"--bits", "0", "--activation-bits", "0"}, "has no quantizers");
+    says({"--bits", "0", "--activation-bits", "0"}, "--bits 0 and --activation-bits 0 leave nothing to quantize");
     says({"--method", "magic"}, "there is no method 'magic'; there are static, dynamic, hybrid and fp16");
     says({"--per", "pixel"}, "there is no granularity 'pixel'");
     says({"--per", "group"}, "--per group wants a number: group:32");

@@ -100,7 +100,7 @@ TEST_SUITE("report") {
                    }),
                    "not of version 1"));
     std::ofstream(folder / "half.json") << "{\"format\": ";
-    CHECK(contains(refused(folder, {"report", folder / "half.json", "--out", folder / "r.html"}), "is no JSON object"));
+    CHECK(contains(refused(folder, {"report", folder / "half.json", "--out", folder / "r.html"}), "is not JSON"));
     std::ofstream(folder / "c.json") << compressed();
     CHECK(contains(refused(folder, {"report", folder / "c.json", "--out", folder / "r.html", "--filter", "id=1"}),
                    "--filter is for runs"));
