@@ -53,7 +53,7 @@ void own_info(const Options& options) {
   const int64_t parts[] = {splits.train.size(), splits.validation.size(), splits.test.size()};
   const int64_t samples = parts[0] + parts[1] + parts[2];
   Json json = {{"name", options.data.name}, {"samples", samples},       {"train", parts[0]},
-               {"validation", parts[1]},    {"test", parts[2]},         {"input", read.sample.str()},
+               {"validation", parts[1]},    {"test", parts[2]},         {"input", read.sample.dims()},
                {"columns", Json::array()},  {"classes", Json::object()}};
   std::string columns;
   for (const data::InputColumn& column : read.columns) {

@@ -41,6 +41,7 @@ TEST_SUITE("own") {
     CHECK(info.json()["samples"] == 200);
     CHECK(info.json()["train"] == 120);
     CHECK(info.json()["classes"] == Json{{"large", 100}, {"small", 100}});
+    CHECK(info.json()["input"] == Json({4}));
     CHECK(info.json()["columns"] == Json{"colour=blue", "colour=red", "noise", "size"});
 
     CHECK(contains(refused(folder, training(table, model)),
