@@ -38,7 +38,7 @@ Variable pooled(const Module& leaf, std::span<const Variable> inputs, const Pool
   if (leaf.training() || !is_exact(inputs, to)) {
     return op();
   }
-  const Variable y = op();
+  Variable y = op();
   return exactly(exact_avg_pool(inputs[0], geometry, y.shape(), (*to)[0]), [&] { return y; });
 }
 

@@ -92,6 +92,7 @@ ChannelGraph::ChannelGraph(const Trace& trace) {
   std::map<const Module*, size_t> known;  // layers met before: called twice, they tie their calls' channels
   for (const TracedCall& call : trace.calls) {
     Module& module = *call.module;
+    const std::string_view kind = module.kind();
     std::vector<int>& out = features[static_cast<size_t>(call.output)];
     const std::vector<int>& in = features[static_cast<size_t>(call.inputs[0])];
     const auto layer = [&](Role role) {
@@ -123,10 +124,10 @@ ChannelGraph::ChannelGraph(const Trace& trace) {
     } else if (dynamic_cast<const BatchNorm*>(&module) != nullptr) {
       out = in;
       layer(Role::kNorm);
-    } else if (module.kind() == "add") {
+    } else if (kind == "add") {
       out = in;
       classes.tie(out, features[static_cast<size_t>(call.inputs[1])]);
-    } else if (module.kind() == "flatten") {
+    } else if (kind == "flatten") {
       for (int64_t i = 0; i < width(call.output); ++i) {  // NHWC: channels vary fastest
         out.push_back(in[static_cast<size_t>(i) % in.size()]);
       }

@@ -212,13 +212,12 @@ void cut_layer(const Layer& layer, const std::vector<int64_t>& in, const std::ve
       cuts.push_back(cut_of(parameter, out, whole, 1));
     }
   };
-  WeightedLayer* const weighted = layer.weighted();
   Norm& norm = layer.norm();
-  if (weighted != nullptr) {
+  if (layer.role != Role::kNorm) {
+    WeightedLayer& weighted = *layer.weighted();
     const bool mixes = layer.role == Role::kMixer;
-    cuts.push_back(
-        cut_of(weighted->weight, out, mixes ? in : whole, mixes ? static_cast<int64_t>(layer.in.size()) : 1));
-    per_channel(weighted->bias);
+    cuts.push_back(cut_of(weighted.weight, out, mixes ? in : whole, mixes ? static_cast<int64_t>(layer.in.size()) : 1));
+    per_channel(weighted.bias);
   }
   per_channel(norm.gamma);
   per_channel(norm.beta);

@@ -62,12 +62,8 @@ WeightedLayer* only_reader(const Trace& traced, const TracedCall& call) {
       return nullptr;
     }
     at = &traced.calls[static_cast<size_t>(value.readers[0])];
-    Module& module = *at->module;
-    if (auto* const layer = dynamic_cast<WeightedLayer*>(&module)) {
-      return layer;
-    }
-    if (!scales_through(module)) {
-      return nullptr;
+    if (!scales_through(*at->module)) {
+      return dynamic_cast<WeightedLayer*>(at->module);
     }
   }
 }

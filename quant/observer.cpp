@@ -337,7 +337,7 @@ Range Observer::by_entropy() const {
       const double x = centre(i, limit_);
       return x >= static_cast<double>(tried.low) && x <= static_cast<double>(tried.high);
     };
-    const auto codes = static_cast<size_t>(grid.qmax - grid.qmin + 1);
+    const auto codes = static_cast<size_t>(int64_t{grid.qmax} - grid.qmin + 1);
     std::vector<double> mass(codes, 0);
     std::vector<double> holders(codes, 0);
     std::vector<double> p(kBins, 0);

@@ -248,8 +248,8 @@ class Writer {
     }
     const auto* exponentials = call_.constant<uint32_t>(call_.op.table);
     uint64_t total = 0;
-    for (const Explanation::Term& term : e_.terms) {
-      total += exponentials[largest - term.code];
+    for (size_t i = 0; i < count; ++i) {
+      total += exponentials[largest - e_.terms[i].code];
     }
     const uint32_t part = exponentials[largest - e_.terms[element_ - row].code];
     const int k = 127 - static_cast<int>(call_.y.scale >> 23);
