@@ -97,12 +97,23 @@ SplitIndices split_at_random(int64_t samples, const SplitOptions& options) {
 }
 
 std::vector<int64_t> spread_over(const Dataset& data, int64_t samples) {
-  std::vector<int64_t> indices(static_cast<size_t>(std::min(samples, data.size())));
-  const auto count = static_cast<int64_t>(indices.size());
-  for (int64_t i = 0; i < count; ++i) {
-    indices[static_cast<size_t>(i)] = i * data.size() / count;
+  std::vector<int64_t> order(static_cast<size_t>(data.size()));
+  std::iota(order.begin(), order.end(), int64_t{0});
+  if (data.is_classification()) {
+    std::ranges::stable_sort(order, {}, [&](int64_t i) { return data.label(i); });
   }
-  return indices;
+  const int64_t count = std::min(samples, data.size());
+  std::vector<int64_t> chosen;
+  chosen.reserve(static_cast<size_t>(count));
+  const RngKey key = RngKey{}.child("spread");
+  for (int64_t i = 0; i < count; ++i) {  // one of each part of the order; which one, no rhythm of the file decides
+    const int64_t begin = i * data.size() / count;
+    const int64_t end = (i + 1) * data.size() / count;
+    const uint64_t at = below(key, static_cast<uint64_t>(i), static_cast<uint64_t>(end - begin));
+    chosen.push_back(order[static_cast<size_t>(begin) + at]);
+  }
+  std::ranges::sort(chosen);
+  return chosen;
 }
 
 SplitIndices read_split(const std::filesystem::path& path, int64_t samples) {

@@ -36,8 +36,9 @@ SplitIndices read_split(const std::filesystem::path& path, int64_t samples);
 // then halves them into test and validation.
 SplitIndices edge_split(int64_t samples);
 
-// Positions spread evenly over a set: at most `samples` of them. Files are often sorted, and their first samples are of
-// one class then.
+// At most `samples` positions that stand for a set: of each class its share, from all over the set, in the set's order.
+// Files are often sorted, and their first samples are of one class then; or classes take turns, and every fifth sample
+// is of one of two.
 std::vector<int64_t> spread_over(const Dataset& data, int64_t samples);
 
 // Refuses an empty training part, one that knows a single class, and an index that

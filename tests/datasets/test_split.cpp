@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <functional>
 #include <map>
 #include <numeric>
 #include <set>
@@ -210,6 +211,55 @@ TEST_SUITE("split") {
         CHECK(published.test == ours.test);
       }
     }
+  }
+
+  TEST_CASE("a few samples stand for all, whatever the order of the file") {
+    const int64_t n = 2000;
+    const auto set = [&](auto label, bool classes) {
+      data::Samples samples;
+      for (int64_t i = 0; i < n; ++i) {
+        samples.values.push_back(static_cast<double>(i));
+        if (classes) {
+          samples.labels.push_back(static_cast<int32_t>(label(i)));
+        } else {
+          samples.targets.push_back(static_cast<double>(label(i)));
+        }
+      }
+      const std::vector<std::string> ten = {"0", "1", "2", "3", "4", "5", "6", "7", "8", "9"};
+      return data::Dataset(
+          {.data = "set", .sample = {1}, .columns = {{"i"}}, .classes = classes ? ten : std::vector<std::string>{}},
+          samples);
+    };
+    const data::Dataset by_turns = set([](int64_t i) { return i % 10; }, true);
+    const data::Dataset sorted = set([](int64_t i) { return i / (n / 10); }, true);
+    const data::Dataset uneven = set([](int64_t i) { return i % 100 < 91 ? 0 : i % 100 - 90; }, true);
+    const data::Dataset targets = set([](int64_t i) { return i; }, false);
+    for (const int64_t count : {100, 200, 400, 1000, 2000}) {
+      CAPTURE(count);
+      for (const data::Dataset* data : {&by_turns, &sorted, &uneven, &targets}) {
+        const std::vector<int64_t> some = data::spread_over(*data, count);
+        REQUIRE(static_cast<int64_t>(some.size()) == count);
+        CHECK(std::ranges::adjacent_find(some, std::greater_equal<>()) == some.end());
+        CHECK(some == data::spread_over(*data, count));
+        if (data->is_classification()) {
+          const std::vector<int64_t> all = data->class_counts();
+          const std::vector<int64_t> taken = data->subset(some).class_counts();
+          for (size_t c = 0; c < all.size(); ++c) {
+            CHECK(taken[c] * n == all[c] * count);
+          }
+        }
+        // From every tenth of the file a tenth, and of every residue its share: 6 deviations at most.
+        const double most = 6 * std::sqrt(0.09 * static_cast<double>(count)) + 1e-9;
+        for (int64_t part = 0; part < 10; ++part) {
+          const auto here = std::ranges::count_if(some, [&](int64_t i) { return i / (n / 10) == part; });
+          const auto residue = std::ranges::count_if(some, [&](int64_t i) { return i % 10 == part; });
+          CHECK(std::abs(static_cast<double>(here - count / 10)) <= most);
+          CHECK(std::abs(static_cast<double>(residue - count / 10)) <= most);
+        }
+      }
+    }
+    CHECK(data::spread_over(sorted, 5000).size() == 2000);
+    CHECK(data::spread_over(sorted, 0).empty());
   }
 
   TEST_CASE("splits that cannot be trained on are refused") {
