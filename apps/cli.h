@@ -45,6 +45,9 @@ void add_train(CLI::App& program);
 // Every verb's --help ends with an example that can be pasted.
 inline void set_example(CLI::App& verb, const std::string& example) { verb.footer("Example:\n  " + example); }
 
+// What was typed, options in the order of --help: fit to be pasted into a shell.
+std::string command_line(const CLI::App& verb);
+
 // What an option or argument can be where it is one of a few words: `whittle completion` tells shells. The value is
 // checked by whoever uses it.
 CLI::Option* offer(CLI::Option* option, std::vector<std::string> words);

@@ -47,11 +47,12 @@ void bench(const Options& options, Recorder& run) {
   set_num_threads(std::max(options.threads, options.at_once));
   std::vector<int64_t> times;
   std::string kernels;
+  int64_t batch = 1;
   const bool program = kind_of(options.model) == FileKind::kProgram;
   require(program || options.at_once == 1, "bench", "--at-once is for programs");
   if (program) {
     const ProgramFile file(options.model, threads_for_engine(options.threads));
-    file.require_one_each();
+    batch = file.batch();
     const bool integer_only = (file.engine().program().features() & ~runtime::kIntegerFeatures) == 0;
     const runtime::Kernels& tables = file.engine().kernels();
     run.begin({.model = model_name(file.about()), .from = options.model});
@@ -64,21 +65,31 @@ void bench(const Options& options, Recorder& run) {
     kernels = train_kernels().name;
     times = times_of(*model, one_sample(*zoo::description_of(checkpoint).options.input), options.repeats);
   }
-  const auto microseconds = [&](size_t percent) { return microseconds_at(times, percent); };
+  const auto microseconds = [&](size_t percent) {
+    return microseconds_at(times, percent) / static_cast<double>(batch);
+  };
   std::cout << std::fixed << std::setprecision(2) << options.model << ": one sample in " << microseconds(50)
             << " us (median; p10 " << microseconds(10) << ", p90 " << microseconds(90) << "), " << times.size()
             << " runs, " << options.threads << (options.threads == 1 ? " thread" : " threads")
-            << (options.at_once > 1 ? " each, " + std::to_string(options.at_once) + " at once" : "") << ", kernels "
-            << kernels << ", " << printable(cpu_model()) << '\n';
+            << (options.at_once > 1 ? " each, " + std::to_string(options.at_once) + " at once" : "")
+            << (batch > 1 ? ", " + std::to_string(batch) + " samples a run" : "") << ", kernels " << kernels << ", "
+            << printable(cpu_model()) << '\n';
   run.latency({.median_us = microseconds(50),
                .p10_us = microseconds(10),
                .p90_us = microseconds(90),
                .repeats = static_cast<int64_t>(times.size()),
                .threads = options.threads,
                .kernels = kernels});
-  const Json json = {{"model", options.model},     {"program", program},         {"median_us", microseconds(50)},
-                     {"p10_us", microseconds(10)}, {"p90_us", microseconds(90)}, {"runs", times.size()},
-                     {"threads", options.threads}, {"at_once", options.at_once}, {"kernels", kernels},
+  const Json json = {{"model", options.model},
+                     {"program", program},
+                     {"median_us", microseconds(50)},
+                     {"p10_us", microseconds(10)},
+                     {"p90_us", microseconds(90)},
+                     {"runs", times.size()},
+                     {"threads", options.threads},
+                     {"at_once", options.at_once},
+                     {"kernels", kernels},
+                     {"batch", batch},
                      {"cpu", cpu_model()}};
   run.result(json);
   if (options.json) {

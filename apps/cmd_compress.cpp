@@ -3,6 +3,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <chrono>
 #include <cstdio>
 #include <filesystem>
@@ -48,6 +49,7 @@ namespace whittle::apps {
 namespace {
 
 constexpr int64_t kLatencyRuns = 500;
+constexpr double kMostMinutes = 100'000;
 
 struct Options {
   std::string model;
@@ -57,6 +59,7 @@ struct Options {
   std::string latency_table;
   std::string out;
   std::string report;
+  std::string command;  // as it was given
   DataArguments data;
   std::optional<double> momentum;
   uint64_t seed = 0;
@@ -70,6 +73,34 @@ std::string times(double ratio, const char* more, const char* less) {
   char text[60];
   std::snprintf(text, sizeof(text), "%.2f times %s", ratio >= 1 ? ratio : 1 / ratio, ratio >= 1 ? more : less);
   return text;
+}
+
+// What the user gave that a setting of the search comes from.
+std::string option_behind(const std::string& setting) {
+  struct Name {
+    const char* setting;
+    const char* option;
+  };
+  constexpr std::array kNames = {
+      Name{"calibration_samples", "--samples"},
+      Name{"fit/augment", "augmentation (--crop, --flip, ...)"},
+      Name{"fit/distillation", "--distill or --temperature"},
+      Name{"fit/epochs", "number of epochs a rung (by --budget, --minutes, --rungs, --batch and --first)"},
+      Name{"fit/samples", "number of training samples (--first)"},
+      Name{"latencies", "table of latencies (--latency-table)"},
+      Name{"validation_samples", "number of validation samples"},
+      Name{kDataKey, "choice of data (--data, --first and what belongs to them)"},
+      Name{kOriginKey, "MODEL"},
+      Name{kPreprocessingKey, "preparation of the data"},
+  };
+  for (const Name& name : kNames) {
+    if (setting.starts_with(name.setting)) {
+      return name.option;
+    }
+  }
+  std::string option = setting.substr(setting.find_last_of('/') + 1);  // "fit/weight_decay"
+  std::ranges::replace(option, '_', '-');
+  return "--" + option;
 }
 
 // The verb, from what it was told to what it tells.
@@ -91,7 +122,7 @@ class Compress {
                 << options_.search.promise.max_drop << " points lost, at " << options_.search.promise.confidence
                 << " % confidence\n";
     }
-    const compress::SearchResult result = [&] {
+    compress::SearchResult result = [&] {
       const StopOnSignal stopping;
       return compress::search(
           *model_, description_, saved_->splits, options_.search, [this](const auto& c) { print(c); },
@@ -102,6 +133,7 @@ class Compress {
                                                     std::to_string(result.candidates.size()) +
                                                     " candidates; the same command with --resume goes on");
     }
+    measure_side_by_side(result);
     tell(result);
   }
 
@@ -116,7 +148,6 @@ class Compress {
     if (!options_.report.empty()) {
       report::check_available();
     }
-    require(options_.minutes >= 0, "compress", "--minutes ", options_.minutes, " is negative");
     search.target = compress::target_named(options_.target);
     check_momentum("compress", search.fit, options_.momentum);
     search.fit.momentum = options_.momentum.value_or(search.fit.momentum);
@@ -135,6 +166,7 @@ class Compress {
                            {kPreprocessingKey, data::to_json(saved_->splits.train.preprocessing())},
                            {kOriginKey, sha256_of_file(options_.model)}};
     search.program_metadata = program_metadata_of;
+    search.setting_name = option_behind;
     search.run = [this](const std::filesystem::path& file) {
       const ProgramFile program(file);
       compress::Answers answers{.latency_us = microseconds_at(times_of(program, kLatencyRuns), 50)};
@@ -146,21 +178,25 @@ class Compress {
 
   // Measured once, and then read from where it was saved: a search can be repeated exactly.
   void latencies() {
-    if (options_.search.target == compress::Target::kSize && options_.latency_table.empty()) {
+    if (options_.search.target == compress::Target::kSize) {
       return;
     }
-    const std::filesystem::path saved = beside(".latency.json");
-    const bool again = options_.search.fit.resume && std::filesystem::exists(saved);
-    if (!options_.latency_table.empty() || again) {
-      const std::filesystem::path file = options_.latency_table.empty() ? saved.string() : options_.latency_table;
+    if (const std::string& file = options_.latency_table; !file.empty()) {
       const Json json = read_json("compress", file);
-      require(json.is_object() && json.contains("ops"), "compress", file.string(), " is not a table of latencies");
+      require(json.is_object() && json.contains("ops"), "compress", file, " is not a table of latencies");
       options_.search.latencies = compress::LatencyTable::from(json["ops"]);
       return;
     }
-    options_.search.latencies =
-        compress::measure_latencies(*model_, description_, saved_->splits.train, options_.search.calibration_samples);
-    write_json(saved, {{"cpu", cpu_model()}, {"threads", 1}, {"ops", options_.search.latencies.json()}});
+    const std::optional<compress::LatencyTable> begun =
+        options_.search.fit.resume ? compress::latencies_begun_with(options_.search.folder) : std::nullopt;
+    options_.search.latencies = begun.has_value()
+                                    ? *begun
+                                    : compress::measure_latencies(*model_, description_, saved_->splits.train,
+                                                                  options_.search.calibration_samples);
+    const std::filesystem::path saved = beside(".latency.json");
+    if (!begun.has_value() || !std::filesystem::exists(saved)) {
+      write_json(saved, {{"cpu", cpu_model()}, {"threads", 1}, {"ops", options_.search.latencies.json()}});
+    }
   }
 
   // Minutes become steps once; whoever goes on reads how many.
@@ -213,6 +249,25 @@ class Compress {
         c.name.c_str(), c.method.c_str(), c.weight_bits, human_bytes(c.bytes).c_str(), c.latency_us, c.cost,
         100 * c.accuracy, c.drop(), c.bound, c.supports(options_.search.promise) ? "supported" : "not supported");
     std::cout << line << std::flush;
+  }
+
+  // Times of different minutes cannot be compared: each candidate runs by turns with all others.
+  void measure_side_by_side(compress::SearchResult& result) const {
+    constexpr int64_t kTurns = 10;
+    std::vector<std::unique_ptr<ProgramFile>> programs;
+    for (size_t i = 0; i < result.candidates.size(); ++i) {
+      programs.push_back(std::make_unique<ProgramFile>(compress::candidate_program(options_.search.folder, i)));
+    }
+    std::vector<std::vector<int64_t>> times(programs.size());
+    for (int64_t turn = 0; turn < kTurns; ++turn) {
+      for (size_t i = 0; i < programs.size(); ++i) {
+        const std::vector<int64_t> more = times_of(*programs[i], kLatencyRuns / kTurns);
+        times[i].insert(times[i].end(), more.begin(), more.end());
+      }
+    }
+    for (size_t i = 0; i < programs.size(); ++i) {
+      result.candidates[i].latency_us = microseconds_at(times[i], 50);
+    }
   }
 
   void tell(const compress::SearchResult& result) {
@@ -285,7 +340,7 @@ class Compress {
     const Shape input = one_sample(saved_->splits.train.sample_shape());
     const Summary summary = summarize(*model_, input);
     const ProgramFile whole(deploy::program_of(*model_, saved_->splits.train.sample_shape()), options_.model);
-    Json json = report::heading(command(), options_.seed);
+    Json json = report::heading(options_.command, options_.seed);
     json.update(
         {{"model",
           {{"name", description_.name},
@@ -359,13 +414,6 @@ class Compress {
     take(beside(".safetensors"), {.program = options_.out}, {"layers", "histograms", "sizes", "sizes_of"});
   }
 
-  std::string command() const {
-    char text[200];
-    std::snprintf(text, sizeof(text), " --max-drop %g --confidence %g --target ", options_.search.promise.max_drop,
-                  options_.search.promise.confidence);
-    return "whittle compress " + options_.model + text + options_.target + " --out " + options_.out;
-  }
-
   Options& options_;
   Recorder& run_;
   std::shared_ptr<Module> model_;
@@ -389,8 +437,9 @@ void add_compress(CLI::App& program) {
   verb->option_defaults()->group("Search");
   CLI::Option* const budget = verb->add_option(
       "--budget", search.steps, "Training steps in all (default: 8 epochs a rung, and 5000 steps a rung at least)");
-  verb->add_option("--minutes", options->minutes, "The budget as time: turned into steps once, at the beginning")
-      ->excludes(budget);
+  CLI::Option* const minutes =
+      verb->add_option("--minutes", options->minutes, "The budget as time: turned into steps once, at the beginning")
+          ->excludes(budget);
   verb->add_option("--rungs", search.rungs, "Thinner nets to try at most, one after the other")->capture_default_str();
   verb->add_option("--factor", search.factor, "Cost of each as a share of the one before")->capture_default_str();
   verb->add_option("--samples", search.calibration_samples, "Samples that calibrate")->capture_default_str();
@@ -411,7 +460,12 @@ void add_compress(CLI::App& program) {
   verb->add_option("--threads", options->threads, "Threads that compute; 0: all there are")->capture_default_str();
   verb->add_flag("--quiet", options->quiet, "Only the JSON line");
   verb->add_flag("--json", options->json, "The last line is a JSON object with the results");
-  verb->parse_complete_callback([verb, options] {
+  verb->parse_complete_callback([verb, options, budget, minutes] {
+    require(budget->empty() || options->search.steps > 0, "compress", "--budget ", options->search.steps,
+            " is no number of steps to train");
+    require(minutes->empty() || (options->minutes > 0 && options->minutes <= kMostMinutes), "compress", "--minutes ",
+            options->minutes, " is not above 0 and at most ", kMostMinutes);
+    options->command = command_line(*verb);
     refuse_ignored(*verb, {{options->target != "size", "is for --target latency and both", {"--latency-table"}}});
   });
   const auto run = std::make_shared<Recorder>(*verb);

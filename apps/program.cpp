@@ -90,6 +90,12 @@ ProgramFile::ProgramFile(std::vector<uint8_t> bytes, std::string name, const run
   }
 }
 
+int64_t ProgramFile::batch() const {
+  require_one_each();
+  const runtime::Program& program = engine_->program();
+  return program.value(program.input(0)).dims[0];
+}
+
 void ProgramFile::require_one_each() const {
   const runtime::Program& program = engine_->program();
   require(program.input_count() == 1 && program.output_count() == 1, "program", file_, " has ", program.input_count(),

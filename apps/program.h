@@ -37,6 +37,7 @@ class ProgramFile {
 
   // Refuses a program of several inputs or outputs. What follows does so, too.
   void require_one_each() const;
+  int64_t batch() const;  // samples that a run computes
 
   // One sample [1, ...]: floats in, floats out; codes are made and read on the way (A2, A3).
   // The bytes in between go where `bytes` says, if it does.

@@ -184,8 +184,8 @@ class Search {
       const Json begun = state.at("settings").flatten();
       for (const auto& [key, value] : mine.items()) {
         require(begun.contains(key) && begun[key] == value, "compress", state_file().string(),
-                " was begun with another ", key.substr(1), "; resume with the same model and settings, or delete ",
-                options_.folder.string(), " to begin anew");
+                " was begun with another ", called(key.substr(1)),
+                "; resume with the same model and settings, or delete ", options_.folder.string(), " to begin anew");
       }
       require(begun.size() == mine.size(), "compress", state_file().string(),
               " was begun with more settings than there are now");
@@ -195,8 +195,28 @@ class Search {
     } catch (const Json::exception& error) {
       fail("compress", state_file().string(), " is damaged: ", error.what());
     }
+    check_files();
     for (const Candidate& candidate : candidates_) {
       tell(candidate);
+    }
+  }
+
+  std::string called(const std::string& setting) const {
+    return options_.setting_name ? options_.setting_name(setting) : setting;
+  }
+
+  // What was finished is read again before anything is built on it or handed out.
+  void check_files() const {
+    try {
+      for (size_t number = 0; number < candidates_.size(); ++number) {
+        (void)load_checkpoint(candidate_checkpoint(options_.folder, number));
+        (void)engine_of(number);
+      }
+      if (candidates_.size() > 1) {
+        (void)load_checkpoint(float_checkpoint(candidates_.size() - 1));
+      }
+    } catch (const Error& error) {
+      throw Error(std::string(error.what()) + "; delete " + options_.folder.string() + " to begin anew");
     }
   }
 
@@ -224,7 +244,8 @@ class Search {
       finish({.name = "int8", .method = "PTQ"}, net);
     }
     Candidate faultless;
-    judge(faultless, by_float_, by_float_, confidence_behind(candidates_, options_.promise));
+    judge(faultless, by_float_, std::vector<bool>(by_float_.size(), true),
+          confidence_behind(candidates_, options_.promise));
     if (!faultless.supports(options_.promise)) {
       return std::to_string(by_float_.size()) + " validation samples are too few to support any candidate";
     }
@@ -250,9 +271,13 @@ class Search {
       if (nothing_goes(thinned)) {
         return "nothing more can be taken out";
       }
-      if (!train(candidate, net, thinned.channels > 0)) {
-        result.interrupted = true;
-        return "it was stopped";
+      try {
+        if (!train(candidate, net, thinned.channels > 0)) {
+          result.interrupted = true;
+          return "it was stopped";
+        }
+      } catch (const Error& error) {  // what is supported so far stands
+        return "'" + candidate.name + "' could not be trained: " + error.what();
       }
       finish(std::move(candidate), net);
     }
@@ -371,8 +396,13 @@ class Search {
   }
 
   runtime::Engine engine_of(size_t number) const {
-    const std::vector<std::byte> bytes = read_file(candidate_program(options_.folder, number));
-    return runtime::Engine({reinterpret_cast<const uint8_t*>(bytes.data()), bytes.size()});
+    const std::filesystem::path file = candidate_program(options_.folder, number);
+    const std::vector<std::byte> bytes = read_file(file);
+    try {
+      return runtime::Engine({reinterpret_cast<const uint8_t*>(bytes.data()), bytes.size()});
+    } catch (const std::invalid_argument& refused) {
+      fail("compress", file.string(), ": ", refused.what());
+    }
   }
 
   // Plain int8 costs 1.
@@ -447,6 +477,16 @@ int64_t usual_steps(const data::Splits& splits, const SearchOptions& options) {
   constexpr int64_t kSteps = 5000;
   const int64_t an_epoch = steps_per_epoch(splits, options.fit.batch);
   return options.rungs * an_epoch * std::max(kEpochs, (kSteps + an_epoch - 1) / an_epoch);
+}
+
+std::optional<LatencyTable> latencies_begun_with(const std::filesystem::path& folder) {
+  if (!std::filesystem::exists(state_of(folder))) {
+    return std::nullopt;
+  }
+  const Json state = read_json("compress", state_of(folder));
+  const Json::json_pointer place("/settings/latencies");
+  require(state.contains(place), "compress", state_of(folder).string(), " is no state of a search");
+  return LatencyTable::from(state[place]);
 }
 
 std::filesystem::path candidate_program(const std::filesystem::path& folder, size_t number) {

@@ -28,6 +28,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <functional>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -57,6 +58,9 @@ struct SearchOptions {
   LatencyTable latencies{};  // for targets that look at it; else it may be empty
   std::function<std::string(const Checkpoint& checkpoint)> program_metadata{};  // of what is lowered; may be empty
   std::function<Answers(const std::filesystem::path& program)> run{};
+  // What whoever asked calls a setting, for the sentence about one that is another now; empty: as settings are called
+  // in state.json.
+  std::function<std::string(const std::string& setting)> setting_name{};
 };
 
 // An epoch is a pass over the training data.
@@ -76,6 +80,9 @@ struct SearchResult {
 // Where a candidate lies in the folder: its program, and the quantized net that it was lowered from.
 std::filesystem::path candidate_program(const std::filesystem::path& folder, size_t number);
 std::filesystem::path candidate_checkpoint(const std::filesystem::path& folder, size_t number);
+
+// Of the search that `folder` holds, if it holds one. Throws Error if what is there is something else.
+std::optional<LatencyTable> latencies_begun_with(const std::filesystem::path& folder);
 
 // Measures the ops of the model's int8 program and of evenly thinned ones, so that times of thinner nets lie between.
 LatencyTable measure_latencies(Module& model, const zoo::Description& description, const data::Dataset& train,

@@ -4,6 +4,7 @@
 #include <array>
 #include <chrono>
 #include <cmath>
+#include <map>
 #include <memory>
 #include <numeric>
 #include <optional>
@@ -23,6 +24,7 @@
 #include "datasets/split.h"
 #include "deploy/lower.h"
 #include "layers/summary.h"
+#include "layers/weighted.h"
 #include "prune/select.h"
 #include "quant/post_training.h"
 #include "quant/tap.h"
@@ -95,6 +97,9 @@ class Measurement {
               ours.classes.size(), ": it was not made of this model");
     }
     const std::shared_ptr<Module> model = load_model(checkpoint_);
+    if (program.has_value()) {
+      check_made_of(*model, *program);
+    }
     const bool whole = !quant::is_quantized(*model);
     const Summary summary = summarize(*model, input_);
     json_["model"] = {{"name", model_name(checkpoint_)}, {"file", file_},        {"data", saved_.arguments.name},
@@ -235,6 +240,29 @@ class Measurement {
   }
 
   // ---- The program ------------------------------------------------------------------------
+
+  // One of the same zoo model may be a thinner one. Times and sizes are of one sample.
+  void check_made_of(Module& model, const ProgramFile& file) const {
+    const std::string name = options_.program.string();
+    require(file.batch() == 1, "report", name, " computes ", file.batch(),
+            " samples at a time; export one without --batch");
+    const runtime::Program& program = file.engine().program();
+    std::map<std::string, uint64_t> weights;
+    for (const auto& [path, module] : model.modules()) {
+      if (const auto* layer = dynamic_cast<const WeightedLayer*>(module); layer != nullptr) {
+        weights[path] = static_cast<uint64_t>(layer->weight.shape().elements());
+      }
+    }
+    for (uint32_t i = 0; i < program.op_count(); ++i) {
+      const runtime::OpRecord op = program.op(i);
+      const auto layer = weights.find(program.name(op.name));
+      if (layer != weights.end() && op.weights != runtime::kNone) {
+        const uint64_t theirs = runtime::elements(program.value(op.weights));
+        require(theirs == layer->second, "report", name, " has ", theirs, " weights in ", layer->first, ", ", file_,
+                " has ", layer->second, ": it was not made of this model");
+      }
+    }
+  }
 
   static Json sizes(const ProgramFile& program) {
     Json parts = Json::array();

@@ -229,11 +229,7 @@ TEST_SUITE("compress") {
           p.parameter->raw = Variable::leaf(values);
         }
       }
-      std::vector<int64_t> some;
-      for (int64_t i = 0; i < 16; ++i) {
-        some.push_back(i * 400 / 16);
-      }
-      return evaluate(*other.model, t.splits.train.subset(some)).loss;
+      return evaluate(*other.model, t.splits.train.subset(data::spread_over(t.splits.train, 16))).loss;
     };
     const auto layer = std::ranges::find(graph.layers(), "fc1", &prune::ChannelGraph::Layer::path);
     for (const int64_t channel : {0, 7, 20}) {
@@ -402,6 +398,80 @@ TEST_SUITE("compress") {
     CHECK(result.candidates.size() == 1);
     CHECK(result.ended == "60 validation samples are too few to support any candidate");
     CHECK_FALSE(choose(result.candidates, o.promise).supported);
+  }
+
+  // What only answers as the float model does would need more samples; what answers better does not.
+  TEST_CASE("a rung that is better than the float model is supported by few samples, too") {
+    const TempFolder folder;
+    Trained t;
+    t.splits.validation = moons(3, 200, 0.6);
+    SearchOptions o = options(folder.path());
+    o.promise.max_drop = 0.5;
+    o.run = [](const std::filesystem::path&) { return Answers{.right = std::vector<bool>(200, true)}; };
+    const SearchResult result = search(*t.model, t.description, t.splits, o);
+    Candidate as_float;
+    judge(as_float, std::vector<bool>(200, true), std::vector<bool>(200, true), 95);
+    CHECK_FALSE(as_float.supports(o.promise));
+    CHECK(result.float_accuracy < 0.9);
+    CHECK(result.ended == "all rungs were supported");
+    CHECK(choose(result.candidates, o.promise).chosen == 3);
+  }
+
+  TEST_CASE("a training that fails ends the ladder, and what was supported stands") {
+    const TempFolder folder;
+    SearchOptions o = options(folder.path());
+    o.fit.rate = 1e12;
+    const SearchResult result = search_in(o);
+    CHECK_FALSE(result.interrupted);
+    REQUIRE(result.candidates.size() == 1);
+    CHECK(result.ended.starts_with("'rung 1' could not be trained: [fit] epoch"));
+    CHECK(choose(result.candidates, o.promise).supported);
+  }
+
+  TEST_CASE("damaged files of a search are found when it goes on, by name") {
+    const TempFolder folder;
+    SearchOptions o = options(folder.path());
+    const SearchResult whole = search_in(o);
+    REQUIRE(whole.candidates.size() >= 3);
+    o.fit.resume = true;
+    const size_t last = whole.candidates.size() - 1;
+    const auto damaged = [&](const std::filesystem::path& file, uint64_t bytes) {
+      const std::vector<std::byte> before = read_file(file);
+      std::filesystem::resize_file(file, bytes);
+      const std::string said = message_of([&] { return search_in(o).steps; });
+      replace_file(file, before);
+      CAPTURE(said);
+      CHECK(said.find(file.string()) != std::string::npos);
+      CHECK(said.ends_with("; delete " + folder.path().string() + " to begin anew"));
+    };
+    for (const size_t number : {size_t{0}, last}) {
+      for (const uint64_t bytes : {0, 100, 1000}) {
+        damaged(candidate_program(folder.path(), number), bytes);
+        damaged(candidate_checkpoint(folder.path(), number), bytes);
+      }
+    }
+    damaged(folder.path() / ("rung-0" + std::to_string(last) + ".float.safetensors"), 1000);
+    CHECK(search_in(o).candidates.size() == whole.candidates.size());
+  }
+
+  TEST_CASE("the table of latencies is in what a search has written down") {
+    const TempFolder folder;
+    CHECK_FALSE(latencies_begun_with(folder.path()).has_value());
+    SearchOptions o = options(folder.path());
+    o.rungs = 1;
+    o.target = Target::kLatency;
+    o.latencies = measure_latencies(*trained().model, trained().description, trained().splits.train);
+    (void)search_in(o);
+    const std::optional<LatencyTable> table = latencies_begun_with(folder.path());
+    REQUIRE(table.has_value());
+    CHECK(table->json() == o.latencies.json());
+    o.fit.resume = true;
+    o.latencies = *table;
+    CHECK_FALSE(search_in(o).interrupted);
+    o.setting_name = [](const std::string& setting) { return "name of " + setting; };
+    o.factor = 0.5;
+    CHECK(message_of([&] { return search_in(o).steps; }).find("begun with another name of factor;") !=
+          std::string::npos);
   }
 
   TEST_CASE("bad input is refused in a sentence") {

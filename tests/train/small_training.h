@@ -12,8 +12,8 @@
 
 namespace whittle {
 
-inline data::Dataset moons(uint64_t seed, int64_t samples) {
-  const data::Labelled points = data::moons({.samples = samples, .noise = 0.1, .seed = seed});
+inline data::Dataset moons(uint64_t seed, int64_t samples, double noise = 0.1) {
+  const data::Labelled points = data::moons({.samples = samples, .noise = noise, .seed = seed});
   data::Samples rows;
   for (const real x : points.inputs.values()) {
     rows.values.push_back(static_cast<double>(x));
