@@ -178,6 +178,11 @@ void list(const Options& options) {
     std::string begun = run.begun.substr(0, 16);  // "2026-11-22T04:08"
     std::ranges::replace(begun, 'T', ' ');
     std::string result = metric != nullptr ? metric->name + " " + value_text(metric->name, metric->value) : "";
+    for (const RunMetric& m : run.metrics) {
+      if (result.empty() && m.name != "loss") {  // of training data alone
+        result = m.split + " " + m.name + " " + value_text(m.name, m.value);
+      }
+    }
     if (run.status != "finished") {
       result = run.status;
     }
@@ -266,6 +271,7 @@ void show(const Options& options) {
 
 void export_runs(const Options& options) {
   require(!options.csv.empty() || options.json, "runs", "export to what? --csv FILE, or --json for standard output");
+  check_place(options.csv, "runs", "--csv");
   const RunStore store = open_store(options);
   std::vector<Run> runs = selected(options, store);
   if (!options.csv.empty()) {
@@ -383,20 +389,27 @@ void compare(const Options& options) {
   const RunMetric* of_a = main_metric(a);
   const RunMetric* of_b = main_metric(b);
   for (const auto& [run, metric] : {std::pair(&a, of_a), std::pair(&b, of_b)}) {
-    require(metric != nullptr, "runs", "run ", run->id, " measured no accuracy and no mse");
+    const bool trained_on = std::ranges::any_of(run->metrics, [](const RunMetric& m) { return m.split == "train"; });
+    require(metric != nullptr, "runs", "run ", run->id, " measured no accuracy and no mse",
+            trained_on ? " but on training data, which say nothing of how good it is" : "");
   }
   require(of_a->name == of_b->name, "runs", "run ", a.id, " measured ", of_a->name, " and run ", b.id, " ", of_b->name,
           "; these do not compare");
   Json json = {{"a", a.id}, {"b", b.id}, {"metric", of_a->name}, {"value_a", of_a->value}, {"value_b", of_b->value}};
   if (!options.json) {
-    std::cout << "A: " << title(a) << ": " << metric_text(*of_a) << '\n'
-              << "B: " << title(b) << ": " << metric_text(*of_b) << '\n';
+    std::cout << "A: " << title(a) << ": " << printable(of_a->split) << ' ' << metric_text(*of_a) << '\n'
+              << "B: " << title(b) << ": " << printable(of_b->split) << ' ' << metric_text(*of_b) << '\n';
   }
   const bool other_data = !a.data.empty() && !b.data.empty() && a.data != b.data;
   json["same_data"] = !other_data;
   if (other_data && !options.json) {
     std::cout << "A was measured on " << printable(a.data) << " and B on " << printable(b.data)
               << ": what differs may be the data\n";
+  }
+  json["same_split"] = of_a->split == of_b->split;
+  if (of_a->split != of_b->split && !options.json) {
+    std::cout << "A was measured on the " << printable(of_a->split) << " part and B on the " << printable(of_b->split)
+              << " part of the data: what differs may be the part\n";
   }
   const bool same = a.answers.has_value() && b.answers.has_value() && a.answers->samples == b.answers->samples;
   if (same) {
@@ -418,7 +431,9 @@ void compare(const Options& options) {
     if (first.has_value() && second.has_value()) {
       json[name] = {{"a", *first}, {"b", *second}};
       if (!options.json) {
-        std::cout << name << ": " << format("%.6g -> %.6g (x %.3g)\n", *first, *second, *second / *first);
+        const bool whole = *first == std::round(*first) && *second == std::round(*second);
+        const auto text = [whole](double v) { return whole ? format("%.0f", v) : format("%.6g", v); };
+        std::cout << name << ": " << text(*first) << " -> " << text(*second) << format(" (x %.3g)\n", *second / *first);
       }
     }
   };

@@ -166,6 +166,8 @@ void check_place(const fs::path& path, const char* op, const char* what) {
           " is in a folder that does not exist");
   require(path.has_filename() && !fs::is_directory(path, ignored), op, what, " ", path.string(),
           " is a folder, not a file");
+  require(!fs::exists(path, ignored) || fs::is_regular_file(path, ignored), op, what, " ", path.string(),
+          " is a device or the like, not a regular file");
 }
 
 void make_folder(const fs::path& folder, const char* op) {

@@ -43,7 +43,7 @@ void replace_file(const std::filesystem::path& path, std::span<const std::byte> 
                   FileSystem& files = posix_file_system());
 
 // A file is often written after long work, which is late to learn that it cannot be: throws Error where `path` is a
-// folder or lies in none. `what` is what the user called it. An empty path is no file at all.
+// folder, a device or lies in no folder. `what` is what the user called it. An empty path is no file at all.
 void check_place(const std::filesystem::path& path, const char* op, const char* what);
 
 // With those above it; one that is there is left as it is. Throws Error where it cannot be made.

@@ -412,7 +412,10 @@ function runs() {
         brushes.length = 0;
         svg.attr('width', width).attr('viewBox', `0 0 ${width} ${height}`);
         const top = 46, bottom = height - 46;  // below the axis is the place of runs without a value
-        const x = d3.scalePoint().domain(axesOf.map((a) => a.name)).range([0, width]).padding(0.5);
+        const first = axesOf[0];  // whose labels stand to the left of it
+        const letters = first.kind === 'word' ? d3.max(doc.runs, (r) => Math.min(14, String(r.values[first.name] ?? '').length)) : 7;
+        const room = Math.max(0, 7 * letters + 12 - width / axesOf.length / 2);
+        const x = d3.scalePoint().domain(axesOf.map((a) => a.name)).range([room, width]).padding(0.5);
         axesOf.forEach((a) => {
           const values = doc.runs.map((r) => r.values[a.name]).filter((v) => v !== undefined);
           a.scale = a.kind === 'word' ? d3.scalePoint().domain([...new Set(values)].sort()).padding(0.3) : d3.scaleLinear().domain(padded(d3.extent(values), 0.02));

@@ -114,12 +114,15 @@ Json candidates_of(const std::vector<Run>& runs) {
     if (run.latency.has_value()) {
       one["latency_us"] = run.latency->median_us;
     }
-    if (const RunMetric* const metric = final_metric(run, "accuracy"); metric != nullptr && metric->samples > 0) {
+    const RunMetric* const metric = final_metric(run, "accuracy");
+    const bool of_test = metric != nullptr && metric->split == "test";  // which no other split takes the place of
+    if (metric != nullptr && metric->samples > 0 && (of_test || !one.value("of_test", false))) {
       const statistics::Interval interval = statistics::share_interval(
           std::llround(metric->value * static_cast<double>(metric->samples)), metric->samples);
       one.update({{"name", name_of(run)},
                   {"run", run.id},
-                  {"group", run.data},
+                  {"group", run.data + (of_test ? "" : ", " + metric->split)},
+                  {"of_test", of_test},
                   {"accuracy", metric->value},
                   {"low", interval.low},
                   {"high", interval.high}});
@@ -127,6 +130,7 @@ Json candidates_of(const std::vector<Run>& runs) {
   }
   std::vector<Json> all;
   for (auto& [sha256, one] : by_file) {
+    one.erase("of_test");
     if (one.contains("accuracy")) {
       all.push_back(std::move(one));
     }

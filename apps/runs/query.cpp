@@ -109,17 +109,23 @@ std::string csv_cell(const Json& value) {
   return quoted + '"';
 }
 
-}  // namespace
-
-const RunMetric* final_metric(const Run& run, const std::string& name) {
+// The last of those called `name` that are of the best of the splits.
+template <class Rank>
+const RunMetric* last_of(const Run& run, const std::string& name, Rank rank_of_split) {
   const RunMetric* found = nullptr;
-  const auto rank = [](const RunMetric& m) { return std::pair(m.split == "test", lateness(m)); };
+  const auto rank = [&](const RunMetric& m) { return std::pair(rank_of_split(m.split), lateness(m)); };
   for (const RunMetric& metric : run.metrics) {
-    if (metric.name == name && (found == nullptr || rank(metric) > rank(*found))) {
+    if (metric.name == name && rank_of_split(metric.split) > 0 && (found == nullptr || rank(metric) > rank(*found))) {
       found = &metric;
     }
   }
   return found;
+}
+
+}  // namespace
+
+const RunMetric* final_metric(const Run& run, const std::string& name) {
+  return last_of(run, name, [](const std::string& split) { return split == "test" ? 2 : split == "train" ? 0 : 1; });
 }
 
 const RunMetric* main_metric(const Run& run) {
@@ -155,10 +161,9 @@ Json value_of(const Run& run, const std::string& name) {
     return column->of(run);
   }
   if (const size_t point = name.find('.'); point != std::string::npos) {
-    Run part;
-    std::ranges::copy_if(run.metrics, std::back_inserter(part.metrics),
-                         [&](const RunMetric& m) { return m.split == name.substr(0, point); });
-    if (const RunMetric* metric = final_metric(part, name.substr(point + 1)); metric != nullptr) {
+    const RunMetric* metric =
+        last_of(run, name.substr(point + 1), [&](const std::string& split) { return split == name.substr(0, point); });
+    if (metric != nullptr) {
       return metric->value;
     }
   }

@@ -10,8 +10,8 @@
 
 namespace whittle::apps {
 
-// The metric of the model as it is when the run ends: on test data if there is one, else on any.
-// Null if there is none called `name`.
+// The metric of the model as it is when the run ends: on test data if there is one, else on any but training data,
+// which say nothing of how good it is. Null if there is none called `name`.
 const RunMetric* final_metric(const Run& run, const std::string& name);
 // The one that says how good the model is: "accuracy" or "mse".
 const RunMetric* main_metric(const Run& run);
@@ -24,7 +24,7 @@ Json config_of(const Run& run);                    // always an object, whatever
 
 // What a run has under a name; null if it has nothing of that name:
 //   id verb status begun ended seconds model data seed threads cpu version revision parent hash
-//   accuracy mse loss samples, SPLIT.accuracy and so on; bytes; median_us p10_us p90_us
+//   accuracy mse loss samples, SPLIT.accuracy and so on ("train.accuracy"); bytes; median_us p10_us p90_us
 //   and the options of its verb, and the single numbers and words that its --json prints
 Json value_of(const Run& run, const std::string& name);
 

@@ -57,6 +57,13 @@ TEST_SUITE("compress") {
     CHECK(report.at("format") == "whittle-report");
     CHECK(report.at("chosen") == json.at("chosen"));
     CHECK(report.at("promise").at("supported") == true);
+    const auto said = report.at("command").get<std::string>();  // can be pasted
+    CAPTURE(said);
+    CHECK(said.starts_with("whittle compress " + model + " --max-drop "));
+    CHECK(contains(said, " --budget 140"));
+    CHECK(contains(said, " --out " + out));
+    CHECK(said.ends_with(" --json"));
+    CHECK(report.at("candidates")[0].at("latency_us") == json.at("latency_us").at("int8"));
     CHECK(report.at("candidates").size() >= 2);
     for (const Json& candidate : report.at("candidates")) {
       CHECK(contains(result.out, candidate.at("name").get<std::string>()));
@@ -79,7 +86,7 @@ TEST_SUITE("compress") {
 
     const Result otherwise = whittle_command(folder, command(model, other) + Words{"--resume", "--distill", "0.2"});
     CHECK(otherwise.exit_code == 1);
-    CHECK(contains(otherwise.err, "another fit/distillation/0"));
+    CHECK(contains(otherwise.err, "another --distill or --temperature;"));
 
     // What was found about one model is no promise about the next.
     REQUIRE(whittle_command(folder, {"train", "--model", "mlp", "--hidden", "64,32", "--data", "glyphs", "--first",
@@ -87,7 +94,7 @@ TEST_SUITE("compress") {
                 .exit_code == 0);
     const Result foreign = whittle_command(folder, command(model, other) + Words{"--resume"});
     CHECK(foreign.exit_code == 1);
-    CHECK(contains(foreign.err, "another whittle.origin"));
+    CHECK(contains(foreign.err, "another MODEL;"));
   }
 
   TEST_CASE("the target is time: the table is saved, and a search with it gives the same bytes") {
@@ -100,6 +107,13 @@ TEST_SUITE("compress") {
     CHECK(Json::parse(contents(table)).at("ops").contains("fully_connected"));
     const std::string again = folder / "again.wtl";
     REQUIRE(whittle_command(folder, command(model, again) + fast + Words{"--latency-table", table}).exit_code == 0);
+    CHECK(contents(again) == contents(out));
+
+    // A search that goes on knows its table by itself, and writes it again.
+    const std::string before = contents(table);
+    std::filesystem::remove(table);
+    REQUIRE(whittle_command(folder, command(model, out) + fast + Words{"--resume"}).exit_code == 0);
+    CHECK(Json::parse(contents(table)).at("ops") == Json::parse(before).at("ops"));
     CHECK(contents(again) == contents(out));
   }
 
@@ -116,6 +130,14 @@ TEST_SUITE("compress") {
     CHECK(contains(refused(folder, command(model, out) + Words{"--distill", "1.5"}), "the teacher's share 1.5"));
     CHECK(contains(refused(folder, command(model, out) + Words{"--temperature", "-1"}), "the temperature -1"));
     CHECK(contains(refused(folder, command(model, out) + Words{"--crop", "100"}), "do not fit images"));
+    for (const char* minutes : {"0", "-1", "nan", "1e300"}) {
+      Words words = command(model, out);
+      words.erase(std::ranges::find(words, "--budget"), std::ranges::find(words, "--budget") + 2);
+      CHECK(contains(refused(folder, words + Words{"--minutes", minutes}), "is not above 0 and at most 100000"));
+      words.insert(words.end(), {"--budget", "0"});
+      CHECK(contains(refused(folder, words), "--budget 0 is no number of steps"));
+    }
+    CHECK(contains(refused(folder, command(model, "/dev/null")), "is a device or the like"));
     CHECK_FALSE(std::filesystem::exists(out + ".work"));
     REQUIRE(whittle_command(folder, {"quantize", model, "--quiet", "--out", folder / "q.safetensors"}).exit_code == 0);
     CHECK(contains(refused(folder, command(folder / "q.safetensors", out)), "is quantized already"));

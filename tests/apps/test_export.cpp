@@ -209,6 +209,14 @@ TEST_SUITE("export") {
       CHECK(json.at("program") == words[0].ends_with(".wtl"));
     }
     CHECK(contains(refused(folder, {"bench", wtl, "--repeats", "0"}), "--repeats 0"));
+    // Of a batch, the time of one sample.
+    const std::string many = folder / "many.wtl";
+    succeeded(folder, {"export", folder / "m.safetensors", "--batch", "1000", "--out", many});
+    const Json whole = whittle_command(folder, {"bench", many, "--repeats", "20", "--json"}).json();
+    CHECK(whole.at("batch") == 1000);
+    const double one = whittle_command(folder, {"bench", wtl, "--repeats", "20", "--json"}).json().at("median_us");
+    CHECK(whole.at("median_us").get<double>() < 10 * one);
+    CHECK(contains(whittle_command(folder, {"bench", many, "--repeats", "5"}).out, ", 1000 samples a run, "));
     CHECK(contains(refused(folder, {"bench", wtl, "--threads", "0"}), "from 1 to 256, not 0"));
     CHECK(contains(refused(folder, {"bench", wtl, "--threads", "2", "--at-once", "2"}), "take one of them"));
     CHECK(

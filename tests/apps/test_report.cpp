@@ -245,8 +245,51 @@ TEST_SUITE("report") {
     CHECK(contains(refused(folder, {"report", folder / "n.safetensors", "--program", folder / "q.wtl", "--quiet",
                                     "--out", folder / "r.html"}),
                    "it was not made of this model"));
+    const auto refuses = [&](const std::string& program) {
+      return refused(folder, {"report", folder / "m.safetensors", "--program", program, "--quiet", "--out", "r.html"});
+    };
+    ok(folder, {"export", folder / "q.safetensors", "--batch", "4", "--out", folder / "four.wtl"});
+    CHECK(contains(refuses(folder / "four.wtl"), "computes 4 samples at a time"));
+    ok(folder, {"prune", folder / "m.safetensors", "--structured", "--amount", "0.5", "--quiet", "--out",
+                folder / "thin.safetensors"});
+    ok(folder, {"export", folder / "thin.safetensors", "--out", folder / "thin.wtl"});
+    CHECK(contains(refuses(folder / "thin.wtl"), ": it was not made of this model"));
     ok(folder, {"report", folder / "q.safetensors", "--out", folder / "q.html", "--samples", "100", "--quiet"});
     CHECK(contains(opened(folder / "q.html"), "The model is quantized already"));
+  }
+
+  // Skipped where nobody can look at a page or there is no SQLite for runs, neither of which CI allows.
+  TEST_CASE("training data make no candidate, and other parts no front with test data" *
+            doctest::skip(!pages() || !apps::RunStore::available())) {
+    const TempFolder folder;
+    const std::string db = folder / "runs.db", m = folder / "m.safetensors";
+    train(folder, "m.safetensors", {"--runs", db});
+    for (const char* split : {"train", "validation", "test", "validation", "train"}) {
+      ok(folder, {"eval", m, "--split", split, "--runs", db});
+    }
+    train(folder, "n.safetensors", {"--rate", "0.01"});
+    for (const char* split : {"train", "validation"}) {
+      ok(folder, {"eval", folder / "n.safetensors", "--split", split, "--runs", db});
+    }
+    ok(folder, {"report", db, "--out", folder / "runs.html", "--quiet"});
+    const Json all = seen(
+        opened(folder / "runs.html", "document.getElementById('seen').textContent = JSON.stringify(doc.candidates);"));
+    REQUIRE(all.size() == 2);
+    CHECK(all[0]["run"] == 4);
+    CHECK(all[0]["group"] == "moons");
+    CHECK(all[1]["run"] == 8);
+    CHECK(all[1]["group"] == "moons, validation");
+
+    CHECK(contains(refused(folder, {"runs", db, "compare", "1", "2"}), "no accuracy and no mse but on training data"));
+    CHECK(contains(whittle_command(folder, {"runs", db, "compare", "3", "4"}).out, "what differs may be the part"));
+    CHECK_FALSE(contains(whittle_command(folder, {"runs", db, "compare", "3", "5"}).out, "may be the part"));
+    CHECK(contains(whittle_command(folder, {"runs", db}).out, "train accuracy"));
+    const Json best = whittle_command(folder, {"runs", db, "--best", "20", "--json"}).json().at("runs");
+    CHECK(best.size() == 5);  // without those of training data
+    CHECK(whittle_command(folder, {"runs", db, "--filter", "train.accuracy>0", "--json"}).json()["runs"].size() == 3);
+    std::ofstream(folder / "empty.db").close();
+    CHECK(contains(refused(folder, {"report", folder / "empty.db", "--out", folder / "e.html"}), "is empty"));
+    CHECK(contains(refused(folder, {"runs", db, "export", "--csv", "/dev/null"}), "is a device or the like"));
   }
 
   // With the mouse: down, over a part of the axis, up. Skipped where nobody can look at a page or there is no SQLite
