@@ -3,18 +3,18 @@
 // A ladder of candidates, each thinner than the one before:
 //
 //   int8      the float model, quantized after training (static, eight bits): always possible, never given up for worse
-//   rung k    weights of layers of rung k - 1 rounded to 4 bits, and channels taken out, whatever the loss minds least
-//   for
-//             what it saves (thin.h), until the predicted cost is factor^k of int8's; if channels went, trained again
-//             in float with the original as teacher (train/distill.h); then quantized in two ways: after training, and
-//             by further epochs of quantization-aware training. The one with the lower loss on training data stays
+//   rung k    weights of layers of rung k - 1 rounded to 4 bits, and channels taken out, whatever the loss minds
+//             least for what it saves (thin.h), until the predicted cost is factor^k of int8's; if channels went,
+//             trained again in float with the original as teacher (train/distill.h); then quantized in two ways:
+//             after training, and by further epochs of quantization-aware training. The one with the lower loss on
+//             training data stays
 //
 // Every candidate is lowered to a program, and the program itself answers the validation samples. How long the ladder
 // is climbed and what is kept says candidate.h; test data are never looked at, and validation data by nothing but the
 // test: each training ends with its last epoch.
 //
-// Results have eight bits throughout. Fewer bits make a program smaller, not faster: where the target is latency,
-// weights have eight, too.
+// What layers give has eight bits throughout. Fewer bits of weights make a program smaller, not faster: where the
+// target is latency, weights have eight, too.
 //
 // Everything finished is in a folder, and whoever was stopped, at any moment, goes on there and ends with the same
 // bytes:
