@@ -17,11 +17,11 @@
 #include "apps/runs/query.h"
 #include "apps/runs/store.h"
 #include "apps/text.h"
+#include "compress/json_file.h"
 #include "core/checkpoint.h"
 #include "core/error.h"
 #include "core/file.h"
 #include "core/json.h"
-#include "core/json_file.h"
 #include "core/parallel.h"
 #include "train/fit.h"
 

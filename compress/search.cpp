@@ -9,13 +9,13 @@
 #include <optional>
 #include <utility>
 
+#include "compress/json_file.h"
 #include "compress/quantizing.h"
 #include "compress/thin.h"
 #include "core/checkpoint.h"
 #include "core/error.h"
 #include "core/file.h"
 #include "core/json.h"
-#include "core/json_file.h"
 #include "datasets/augment.h"
 #include "datasets/split.h"
 #include "deploy/lower.h"

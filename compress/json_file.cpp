@@ -1,4 +1,4 @@
-#include "core/json_file.h"
+#include "compress/json_file.h"
 
 #include <cstddef>
 #include <span>
