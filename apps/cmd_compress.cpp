@@ -251,13 +251,16 @@ class Compress {
     std::cout << line << std::flush;
   }
 
-  // Times of different minutes cannot be compared: each candidate runs by turns with all others.
-  void measure_side_by_side(compress::SearchResult& result) const {
+  // Times of different minutes cannot be compared: all candidates and the float model run by turns.
+  void measure_side_by_side(compress::SearchResult& result) {
     constexpr int64_t kTurns = 10;
     std::vector<std::unique_ptr<ProgramFile>> programs;
     for (size_t i = 0; i < result.candidates.size(); ++i) {
       programs.push_back(std::make_unique<ProgramFile>(compress::candidate_program(options_.search.folder, i)));
     }
+    programs.push_back(std::make_unique<ProgramFile>(deploy::program_of(*model_, saved_->splits.train.sample_shape()),
+                                                     options_.model));
+    float_.bytes = programs.back()->bytes().size();
     std::vector<std::vector<int64_t>> times(programs.size());
     for (int64_t turn = 0; turn < kTurns; ++turn) {
       for (size_t i = 0; i < programs.size(); ++i) {
@@ -266,7 +269,8 @@ class Compress {
       }
     }
     for (size_t i = 0; i < programs.size(); ++i) {
-      result.candidates[i].latency_us = microseconds_at(times[i], 50);
+      const double median = microseconds_at(times[i], 50);
+      (i < result.candidates.size() ? result.candidates[i].latency_us : float_.latency_us) = median;
     }
   }
 
@@ -339,7 +343,6 @@ class Compress {
     const compress::Promise& promise = options_.search.promise;
     const Shape input = one_sample(saved_->splits.train.sample_shape());
     const Summary summary = summarize(*model_, input);
-    const ProgramFile whole(deploy::program_of(*model_, saved_->splits.train.sample_shape()), options_.model);
     Json json = report::heading(options_.command, options_.seed);
     json.update(
         {{"model",
@@ -357,10 +360,7 @@ class Compress {
          {"budget", {{"epochs_per_rung", result.epochs}, {"steps", result.steps}, {"minutes", options_.minutes}}},
          {"ended", result.ended},
          {"chosen", result.candidates[choice.chosen].name},
-         {"float",
-          {{"accuracy", result.float_accuracy},
-           {"bytes", whole.bytes().size()},
-           {"latency_us", microseconds_at(times_of(whole, kLatencyRuns), 50)}}},
+         {"float", {{"accuracy", result.float_accuracy}, {"bytes", float_.bytes}, {"latency_us", float_.latency_us}}},
          {"candidates", Json::array()},
          {"front", Json::array()},
          {"training", Json::array()}});
@@ -417,6 +417,10 @@ class Compress {
   Options& options_;
   Recorder& run_;
   std::shared_ptr<Module> model_;
+  struct FloatProgram {
+    uint64_t bytes = 0;
+    double latency_us = 0;
+  } float_;
   zoo::Description description_;
   std::optional<SavedData> saved_;
 };
