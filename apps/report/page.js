@@ -154,22 +154,24 @@ function shortfall(base, after) {
 function verdict() {
   const chosen = (doc.candidates || []).find((c) => c.name === doc.chosen);
   const before = doc.float || {};
-  const gains = (after) => [ratio(before.bytes, after.bytes, ['smaller', 'larger']),
-                            ratio(before.latency_us, after.latency_us, ['faster', 'slower'])].filter(Boolean);
+  const gains = (after, base = before) => [ratio(base.bytes, after.bytes, ['smaller', 'larger']),
+                                           ratio(base.latency_us, after.latency_us, ['faster', 'slower'])].filter(Boolean).join(', ');
   const promise = doc.promise || {};
   if (chosen) {
     const n = promise.validation_samples;
     const bound = !known(chosen.bound) ? '' : (chosen.bound > 0 ? `drop at most ${fixed(chosen.bound, 2)} points` : 'no drop') +
         ` with ${number(promise.confidence || 95)} % confidence` + (n ? ` on ${count(n)} samples` : '');
     const asked = known(promise.max_drop) ? `Asked for: a drop of at most ${number(promise.max_drop)} points` + (promise.target ? `, then ${{size: 'the smallest', latency: 'the fastest'}[promise.target] || 'the smallest and fastest'}.` : '.') : '';
-    return {say: [...gains(chosen), bound].filter(Boolean).join(', ') + '.',
-            more: [`Chosen: ${chosen.name}. ${asked}${promise.supported === false ? ' The data cannot support this promise.' : ''}`, promise.why || chosen.why]};
+    const plain = (doc.candidates || []).find((c) => c.name === 'int8');
+    const behind = plain && plain !== chosen ? gains(chosen, plain) : '';
+    return {say: [gains(chosen) && gains(chosen) + ' than in float', bound].filter(Boolean).join(', ') + '.',
+            more: [`Chosen: ${chosen.name}${behind ? ', ' + behind + ' than plain int8' : ''}. ${asked}${promise.supported === false ? ' The data cannot support this promise.' : ''}`, promise.why || chosen.why]};
   }
   if (has(doc.techniques)) {
     const rows = doc.techniques.filter((t) => t.bytes && t !== doc.techniques[0]);
     const whole = rows.find((t) => t.name.startsWith('full integer')) || rows[rows.length - 1];
     const base = doc.techniques[0];
-    return {say: `In int8: ${gains(whole).join(', ')}; ${known(whole.accuracy) ? 'accuracy ' : ''}${quality.text(whole)} instead of ${quality.text(base)}.`,
+    return {say: `In int8: ${gains(whole)}; ${known(whole.accuracy) ? 'accuracy ' : ''}${quality.text(whole)} instead of ${quality.text(base)}.`,
             more: [`On ${count(doc.model.samples)} ${doc.model.split} samples of ${doc.model.data}` +
                    (known(whole.low) ? `; 95 % intervals (Wilson): ${quality.range(whole)} in int8, ${quality.range(base)} in float` : '') + '.',
                    ...shortfall(base, whole)]};
