@@ -135,7 +135,9 @@ TEST_SUITE("report") {
     std::ofstream(folder / "c.json") << compressed();
     ok(folder, {"report", folder / "c.json", "--out", folder / "c.html"});
     const std::string dom = opened(folder / "c.html");
-    CHECK(contains(dom, "2.3× smaller, 1.7× faster than in float, drop at most 0.31 points with 95 % confidence on 2,000 samples."));
+    CHECK(contains(
+        dom,
+        "2.3× smaller, 1.7× faster than in float, drop at most 0.31 points with 95 % confidence on 2,000 samples."));
     for (const char* id : {"front", "training"}) {
       CHECK(contains(dom, "<section id=\"" + std::string(id) + "\""));
     }
