@@ -2,6 +2,8 @@
 
 #include <string_view>
 
+#include "apps/text.h"
+
 namespace whittle::apps {
 
 namespace {
@@ -9,14 +11,24 @@ namespace {
 std::string for_shell(const std::string& word) {
   constexpr std::string_view kPlain =
       "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_./:=,@%+-";  // which no shell reads otherwise
-  if (!word.empty() && word.find_first_not_of(kPlain) == std::string::npos) {
-    return word;
+  const bool plain = !word.empty() && word.find_first_not_of(kPlain) == std::string::npos;
+  return plain ? word : shell_quoted(word);
+}
+
+// " --name value", with its spaces, as often as it was given.
+std::string as_typed(const CLI::Option& option) {
+  const std::string name = option.get_positional() ? "" : " " + option.get_name();
+  if (option.get_items_expected_max() == 0) {  // a flag
+    return name;
   }
-  std::string quoted = "'";
-  for (const char c : word) {
-    quoted += c == '\'' ? "'\\''" : std::string(1, c);
+  if (const char delimiter = option.get_delimiter(); delimiter != '\0') {
+    return name + " " + for_shell(joined(option.results(), std::string(1, delimiter)));
   }
-  return quoted + "'";
+  std::string text;
+  for (const std::string& value : option.results()) {
+    text += name + " " + for_shell(value);
+  }
+  return text;
 }
 
 }  // namespace
@@ -29,20 +41,9 @@ std::string command_line(const CLI::App& verb) {
   line = "whittle" + line;
   for (const bool positional : {true, false}) {
     for (const CLI::Option* option : verb.get_options()) {
-      if (option->get_positional() != positional || option->empty()) {
-        continue;
+      if (option->get_positional() == positional && !option->empty()) {
+        line += as_typed(*option);
       }
-      const bool flag = option->get_items_expected_max() == 0;
-      const bool joined = option->get_delimiter() != '\0';
-      const std::string name = positional ? "" : " " + option->get_name();
-      std::string values;
-      for (const std::string& value : option->results()) {
-        const bool first = values.empty();
-        values += joined ? (first ? name + " " : std::string(1, option->get_delimiter())) + for_shell(value)
-                  : flag ? (first ? name : "")
-                         : name + " " + for_shell(value);
-      }
-      line += values;
     }
   }
   return line;

@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "apps/cli.h"
+#include "apps/text.h"
 #include "core/error.h"
 
 namespace whittle::apps {
@@ -30,23 +31,6 @@ const std::vector<std::string>& offered(const CLI::Option* option) {
   static const std::vector<std::string> none;
   const auto found = offers().find(option);
   return found == offers().end() ? none : found->second;
-}
-
-std::string joined(const std::vector<std::string>& words, const char* between) {
-  std::string text;
-  for (const std::string& word : words) {
-    text += (text.empty() ? "" : between) + word;
-  }
-  return text;
-}
-
-// Help is text for people; in scripts it stands between single quotes.
-std::string quoted(const std::string& text) {
-  std::string out = "'";
-  for (const char c : text) {
-    out += c == '\'' ? "'\\''" : std::string(1, c);
-  }
-  return out + "'";
 }
 
 // A verb as shells see it.
@@ -106,13 +90,13 @@ std::string cases(const std::vector<Verb>& verbs) {
       if (takes_value(option)) {
         const std::vector<std::string>& words = offered(option);
         of_options += "    " + joined(patterns, " | ") + ") " +
-                      (words.empty() ? "files=1" : "choices=" + quoted(joined(words, " "))) + " ;;\n";
+                      (words.empty() ? "files=1" : "choices=" + shell_quoted(joined(words, " "))) + " ;;\n";
       }
     }
     std::vector<std::string> words = verb.verbs;
     words.insert(words.end(), verb.words.begin(), verb.words.end());
-    of_verbs += "      '" + verb.path + "') choices=" + quoted(joined(words, " ")) +
-                " options=" + quoted(joined(names, " ")) + " ;;\n";
+    of_verbs += "      '" + verb.path + "') choices=" + shell_quoted(joined(words, " ")) +
+                " options=" + shell_quoted(joined(names, " ")) + " ;;\n";
   }
   return of_options + "  esac\n  if [[ -z $choices && -z $files ]]; then\n" + of_verbs +
          "    esac\n    if [[ $word == -* ]]; then choices=$options; fi\n  fi\n";
@@ -196,10 +180,10 @@ std::string fish(const std::vector<Verb>& verbs) {
     const std::string begin = "complete -c whittle -n \"__whittle_at " + verb.path + "\"";
     for (const std::string& below : verb.verbs) {
       const auto found = std::ranges::find(verbs, verb.path + " " + below, &Verb::path);
-      text += begin + " -f -a " + below + " -d " + quoted(found->help) + "\n";
+      text += begin + " -f -a " + below + " -d " + shell_quoted(found->help) + "\n";
     }
     if (!verb.words.empty()) {
-      text += begin + " -f -a " + quoted(joined(verb.words, " ")) + "\n";
+      text += begin + " -f -a " + shell_quoted(joined(verb.words, " ")) + "\n";
     }
     for (const CLI::Option* option : verb.options) {
       text += begin;
@@ -210,9 +194,9 @@ std::string fish(const std::vector<Verb>& verbs) {
         text += " -s " + name;
       }
       if (takes_value(option)) {
-        text += offered(option).empty() ? " -r" : " -x -a " + quoted(joined(offered(option), " "));
+        text += offered(option).empty() ? " -r" : " -x -a " + shell_quoted(joined(offered(option), " "));
       }
-      text += " -d " + quoted(option->get_description()) + "\n";
+      text += " -d " + shell_quoted(option->get_description()) + "\n";
     }
   }
   return text;

@@ -113,7 +113,7 @@ Json document_of(const Options& options, const CLI::App& verb) {
   require(kind != FileKind::kProgram, "report", options.input,
           " is a program; name the checkpoint it was made of, and the program with --program");
   std::error_code ignored;
-  require(std::filesystem::is_empty(options.input, ignored) == false || ignored, "report", options.input,
+  require(!std::filesystem::is_empty(options.input, ignored) || ignored, "report", options.input,
           " is empty: neither a checkpoint nor a store of runs");
   Json document = report::heading(command_line(verb), options.measure.seed);
   document.update(of_runs ? document_of_runs(options) : document_of_model(options));

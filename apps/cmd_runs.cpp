@@ -117,6 +117,22 @@ std::string latency_text(const RunLatency& l) {
 
 std::string plain(const Json& value) { return printable(value.is_string() ? value.get<std::string>() : value.dump()); }
 
+// What came of it, in a word or two; of training data if it looked at no others.
+std::string result_text(const Run& run) {
+  if (run.status != "finished") {
+    return run.status;
+  }
+  if (const RunMetric* metric = main_metric(run); metric != nullptr) {
+    return metric->name + " " + value_text(metric->name, metric->value);
+  }
+  for (const char* name : {"accuracy", "mse"}) {
+    if (const Json value = value_of(run, std::string("train.") + name); value.is_number()) {
+      return std::string("train ") + name + " " + value_text(name, value.get<double>());
+    }
+  }
+  return "";
+}
+
 // What the command line said, without what has a column of its own.
 std::string options_text(const Run& run) {
   constexpr const char* kElsewhere[] = {"MODEL", "model", "data", "data-dir", "from", "out", "log", "threads"};
@@ -173,21 +189,11 @@ void list(const Options& options) {
   std::vector<std::vector<std::string>> rows = {
       {"id", "begun (UTC)", "verb", "model", "data", "options", "result", "size", "latency"}};
   for (const Run& run : runs) {
-    const RunMetric* metric = main_metric(run);
     const RunFile* file = main_file(run);
     std::string begun = run.begun.substr(0, 16);  // "2026-11-22T04:08"
     std::ranges::replace(begun, 'T', ' ');
-    std::string result = metric != nullptr ? metric->name + " " + value_text(metric->name, metric->value) : "";
-    for (const RunMetric& m : run.metrics) {
-      if (result.empty() && m.name != "loss") {  // of training data alone
-        result = m.split + " " + m.name + " " + value_text(m.name, m.value);
-      }
-    }
-    if (run.status != "finished") {
-      result = run.status;
-    }
     rows.push_back({std::to_string(run.id), begun, printable(run.verb), printable(run.model), printable(run.data),
-                    options_text(run), printable(result), file != nullptr ? human_bytes(file->bytes) : "",
+                    options_text(run), printable(result_text(run)), file != nullptr ? human_bytes(file->bytes) : "",
                     run.latency.has_value() ? latency_text(*run.latency) : ""});
   }
   print_table(rows);
@@ -425,23 +431,22 @@ void compare(const Options& options) {
   if (!same) {
     json["unpaired"] = compare_numbers(*of_a, *of_b, options.json);
   }
-  const auto both = [&](const char* name, const auto& of) {
+  const auto both = [&](const char* name, const char* pattern, const auto& of) {
     const auto first = of(a);
     const auto second = of(b);
     if (first.has_value() && second.has_value()) {
       json[name] = {{"a", *first}, {"b", *second}};
       if (!options.json) {
-        const bool whole = *first == std::round(*first) && *second == std::round(*second);
-        const auto text = [whole](double v) { return whole ? format("%.0f", v) : format("%.6g", v); };
-        std::cout << name << ": " << text(*first) << " -> " << text(*second) << format(" (x %.3g)\n", *second / *first);
+        std::cout << name << ": " << format(pattern, *first) << " -> " << format(pattern, *second)
+                  << format(" (x %.3g)\n", *second / *first);
       }
     }
   };
-  both("bytes", [](const Run& run) {
+  both("bytes", "%.0f", [](const Run& run) {
     const RunFile* file = main_file(run);
     return file != nullptr ? std::optional(static_cast<double>(file->bytes)) : std::nullopt;
   });
-  both("median_us",
+  both("median_us", "%.6g",
        [](const Run& run) { return run.latency.has_value() ? std::optional(run.latency->median_us) : std::nullopt; });
   if (options.json) {
     std::cout << json_line(json) << '\n';

@@ -51,6 +51,22 @@ size_t distance(std::string_view a, std::string_view b) {
 
 }  // namespace
 
+std::string joined(const std::vector<std::string>& words, std::string_view between) {
+  std::string text;
+  for (const std::string& word : words) {
+    text.append(text.empty() ? "" : between).append(word);
+  }
+  return text;
+}
+
+std::string shell_quoted(std::string_view text) {
+  std::string out = "'";
+  for (const char c : text) {
+    out += c == '\'' ? "'\\''" : std::string(1, c);
+  }
+  return out + "'";
+}
+
 std::string nearest(const std::string& word, const std::vector<std::string>& names) {
   std::string best;
   size_t least = std::max<size_t>(1, word.size() / 3) + 1;

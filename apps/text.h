@@ -22,6 +22,11 @@ std::string printable(std::string_view text);
 // The same, in quotes if it has a comma: names that stand between commas.
 std::string in_list(std::string_view text);
 
+std::string joined(const std::vector<std::string>& words, std::string_view between);
+
+// Between single quotes, whatever is in it: one word for any shell.
+std::string shell_quoted(std::string_view text);
+
 // The name that `word` may have been meant to be: the one with the fewest letters to change, add, leave out or swap
 // with the next, if these are few. Empty if there is none.
 std::string nearest(const std::string& word, const std::vector<std::string>& names);

@@ -82,22 +82,10 @@ class Measurement {
         judged_on_(some_of(split_named("report", saved, split_), options.samples)) {}
 
   Json all() {
+    const std::shared_ptr<Module> model = load_model(checkpoint_);
     std::optional<ProgramFile> program;
     if (!options_.program.empty()) {
       program.emplace(options_.program);
-      program->require_one_each();
-      const std::string other = model_name(program->about());
-      require(other == model_name(checkpoint_), "report", options_.program.string(), " is a program of '", other,
-              "', not of '", model_name(checkpoint_), "'");
-      const std::string name = options_.program.string();
-      const data::Preprocessing theirs = preprocessing_of("report", name, program->about());
-      const data::Preprocessing ours = preprocessing_of("report", file_, checkpoint_);
-      require(theirs.sample == ours.sample && theirs.classes == ours.classes, "report", name, " reads samples of ",
-              theirs.sample, " for ", theirs.classes.size(), " classes, ", file_, " reads ", ours.sample, " for ",
-              ours.classes.size(), ": it was not made of this model");
-    }
-    const std::shared_ptr<Module> model = load_model(checkpoint_);
-    if (program.has_value()) {
       check_made_of(*model, *program);
     }
     const bool whole = !quant::is_quantized(*model);
@@ -244,6 +232,14 @@ class Measurement {
   // One of the same zoo model may be a thinner one. Times and sizes are of one sample.
   void check_made_of(Module& model, const ProgramFile& file) const {
     const std::string name = options_.program.string();
+    const std::string other = model_name(file.about());
+    require(other == model_name(checkpoint_), "report", name, " is a program of '", other, "', not of '",
+            model_name(checkpoint_), "'");
+    const data::Preprocessing theirs = preprocessing_of("report", name, file.about());
+    const data::Preprocessing ours = preprocessing_of("report", file_, checkpoint_);
+    require(theirs.sample == ours.sample && theirs.classes == ours.classes, "report", name, " reads samples of ",
+            theirs.sample, " for ", theirs.classes.size(), " classes, ", file_, " reads ", ours.sample, " for ",
+            ours.classes.size(), ": it was not made of this model");
     require(file.batch() == 1, "report", name, " computes ", file.batch(),
             " samples at a time; export one without --batch");
     const runtime::Program& program = file.engine().program();
@@ -257,8 +253,8 @@ class Measurement {
       const runtime::OpRecord op = program.op(i);
       const auto layer = weights.find(program.name(op.name));
       if (layer != weights.end() && op.weights != runtime::kNone) {
-        const uint64_t theirs = runtime::elements(program.value(op.weights));
-        require(theirs == layer->second, "report", name, " has ", theirs, " weights in ", layer->first, ", ", file_,
+        const uint64_t count = runtime::elements(program.value(op.weights));
+        require(count == layer->second, "report", name, " has ", count, " weights in ", layer->first, ", ", file_,
                 " has ", layer->second, ": it was not made of this model");
       }
     }

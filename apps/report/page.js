@@ -388,6 +388,7 @@ function fade() {
 
 const axisFormat = (name) => name === 'accuracy' ? (v) => fixed(100 * v, 1) : name === 'bytes' ? bytes : name === 'median_us' ? time : number;
 const axisTitle = (name) => ({accuracy: 'accuracy, %', bytes: 'size', median_us: 'one sample', seconds: 'duration, s'})[name] || name;
+const wordLabel = (v) => shorten(String(v), 14);
 
 function runs() {
   if (!has(doc.runs)) return;
@@ -415,7 +416,7 @@ function runs() {
         svg.attr('width', width).attr('viewBox', `0 0 ${width} ${height}`);
         const top = 46, bottom = height - 46;  // below the axis is the place of runs without a value
         const first = axesOf[0];  // whose labels stand to the left of it
-        const letters = first.kind === 'word' ? d3.max(doc.runs, (r) => Math.min(14, String(r.values[first.name] ?? '').length)) : 7;
+        const letters = first.kind === 'word' ? d3.max(doc.runs, (r) => wordLabel(r.values[first.name] ?? '').length) : 7;
         const room = Math.max(0, 7 * letters + 12 - width / axesOf.length / 2);
         const x = d3.scalePoint().domain(axesOf.map((a) => a.name)).range([room, width]).padding(0.5);
         axesOf.forEach((a) => {
@@ -441,7 +442,7 @@ function runs() {
           const g = svg.append('g').attr('transform', `translate(${x(a.name)},0)`);
           const axis = a === last ? d3.axisRight(a.scale) : d3.axisLeft(a.scale);
           if (a.kind !== 'word') axis.tickValues(a.ticks).tickFormat(plain(axisFormat(a.name)));
-          else axis.tickFormat((v) => shorten(String(v), 14));
+          else axis.tickFormat(wordLabel);
           g.append('g').attr('class', 'axis').call(axis).selectAll('text').classed('halo', true);
           if (doc.runs.some((r) => a.share(r) === null)) g.append('text').attr('class', 'soft halo').attr('text-anchor', 'middle').attr('y', height - 2).text('none');
           g.append('text').attr('class', 'label halo').attr('text-anchor', 'middle').attr('y', 32).text(shorten(axisTitle(a.name), 16));

@@ -104,6 +104,7 @@ Json curve_of(const Run& run) {
 // A file is a candidate: one run says how good it is, another perhaps how fast.
 Json candidates_of(const std::vector<Run>& runs) {
   std::map<std::string, Json> by_file;
+  std::set<std::string> tested;  // files that test data have judged; no other part takes their place
   for (const Run& run : runs) {
     const RunFile* const file = main_file(run);
     if (file == nullptr || run.status != "finished") {
@@ -115,14 +116,16 @@ Json candidates_of(const std::vector<Run>& runs) {
       one["latency_us"] = run.latency->median_us;
     }
     const RunMetric* const metric = final_metric(run, "accuracy");
-    const bool of_test = metric != nullptr && metric->split == "test";  // which no other split takes the place of
-    if (metric != nullptr && metric->samples > 0 && (of_test || !one.value("of_test", false))) {
+    const bool of_test = metric != nullptr && metric->split == "test";
+    if (metric != nullptr && metric->samples > 0 && (of_test || !tested.contains(file->sha256))) {
+      if (of_test) {
+        tested.insert(file->sha256);
+      }
       const statistics::Interval interval = statistics::share_interval(
           std::llround(metric->value * static_cast<double>(metric->samples)), metric->samples);
       one.update({{"name", name_of(run)},
                   {"run", run.id},
                   {"group", run.data + (of_test ? "" : ", " + metric->split)},
-                  {"of_test", of_test},
                   {"accuracy", metric->value},
                   {"low", interval.low},
                   {"high", interval.high}});
@@ -130,7 +133,6 @@ Json candidates_of(const std::vector<Run>& runs) {
   }
   std::vector<Json> all;
   for (auto& [sha256, one] : by_file) {
-    one.erase("of_test");
     if (one.contains("accuracy")) {
       all.push_back(std::move(one));
     }
