@@ -17,7 +17,7 @@ std::string for_shell(const std::string& word) {
 
 // " --name value", with its spaces, as often as it was given.
 std::string as_typed(const CLI::Option& option) {
-  const std::string name = option.get_positional() ? "" : " " + option.get_name();
+  std::string name = option.get_positional() ? "" : " " + option.get_name();
   if (option.get_items_expected_max() == 0) {  // a flag
     return name;
   }
